@@ -1,0 +1,43 @@
+"""Folding BatchNorm into the convolution before it."""
+
+import copy
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from swiftlet.compress.record import Record
+from swiftlet.errors import BadInput, NothingToDo
+
+
+def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
+    """Return a copy with every BatchNorm2d folded into the Conv2d that feeds it. Exact up to float rounding.
+
+    The copy is traced with torch.fx, so the order of calls is known, not guessed from the order of attributes; a
+    BatchNorm whose convolution also feeds something else is skipped. Raises BadInput in training mode (batch
+    statistics are still moving), NothingToDo if there is no pair.
+    """
+    if model.training:
+        raise BadInput("fold_batchnorm: call model.eval() first, batch statistics are still moving")
+    new = fx.symbolic_trace(copy.deepcopy(model))
+    modules = dict(new.named_modules())
+    changed, skipped = [], []
+    for node in list(new.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        source = node.args[0]
+        conv = modules[source.target] if source.op == "call_module" else None
+        if not isinstance(conv, nn.Conv2d):
+            skipped.append((node.target, f"fed by {type(conv).__name__ if conv else source.name}, not by a Conv2d"))
+            continue
+        if len(source.users) > 1 or sum(n.target == source.target for n in new.graph.nodes) > 1:
+            skipped.append((node.target, f"{source.target} also feeds something else"))
+            continue
+        new.set_submodule(source.target, fuse_conv_bn_eval(conv, modules[node.target]))
+        node.replace_all_uses_with(source)
+        new.graph.erase_node(node)
+        changed.append(node.target)
+    if not changed:
+        raise NothingToDo(f"fold_batchnorm: no Conv2d -> BatchNorm2d pair found; skipped {skipped}")
+    new.delete_all_unused_submodules()
+    new.recompile()
+    return new, Record(name="fold_batchnorm", changed=tuple(changed), skipped=tuple(skipped))

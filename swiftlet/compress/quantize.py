@@ -1,0 +1,171 @@
+"""Static int8 after training: where the scales come from, and a network that computes with them.
+
+The result is a network of the same structure whose weights lie on an int8 grid per output channel and whose
+activations pass through `FakeQuantize`, so PyTorch shows what integer arithmetic will give; the exporter writes
+the same grids as QuantizeLinear / DequantizeLinear pairs. Jacob et al. 2018, arXiv:1712.05877, section 2 and 3.
+"""
+
+import copy
+import operator
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from swiftlet.compress.record import Record
+from swiftlet.errors import BadInput, NothingToDo
+
+SAMPLES = 20_000  # values kept per activation and batch: plenty for a range, little memory
+CLIPS = torch.linspace(1.0, 0.3, 36)  # shares of the full range that are tried
+
+
+class FakeQuantize(nn.Module):
+    """Round to uint8 and back: the shape stays. scale > 0, zero_point in 0..255."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, scale: float, zero_point: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+        self.register_buffer("zero_point", torch.tensor(zero_point, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _round_to(x, self.scale, self.zero_point)
+
+
+def quantize(
+    model: fx.GraphModule, batches: Iterable[Tensor], *, input_scale: float, input_zero_point: int
+) -> tuple[fx.GraphModule, Record]:
+    """Return an int8 copy of a folded network, calibrated on `batches` of (B, C, H, W) float images.
+
+    Weights: symmetric, -127..127, one scale per output channel. Biases: int32 at the scale of the products.
+    Activations: uint8, one scale per tensor, the range that loses least in the mean square over the calibration
+    images. ReLU and ReLU6 that the uint8 range already performs are removed. `input_scale` and `input_zero_point`
+    say on which grid the images lie, so that they need no rounding. The scores of the last layer stay float.
+    Convolutions and linear layers whose input has no grid are skipped, with the reason.
+    Raises BadInput in training mode or without a batch, NothingToDo without a Conv2d or Linear.
+    """
+    if model.training:
+        raise BadInput("quantize: call model.eval() first, batch statistics are still moving")
+    new = copy.deepcopy(model)
+    modules = dict(new.named_modules())
+    image = next(n for n in new.graph.nodes if n.op == "placeholder")
+    points = {node: _activation_after(node, modules) for node in new.graph.nodes if _computes(node, modules)}
+    points = {node: end for node, end in points.items() if not _feeds_output(end)}
+    samples = _observe(new, set(points.values()), batches)
+
+    grids = {image: FakeQuantize(input_scale, input_zero_point)}
+    for i, (node, end) in enumerate(points.items()):
+        grid = FakeQuantize(*_best_grid(samples[end]))
+        new.add_submodule(f"quantize_{i}", grid)
+        with new.graph.inserting_after(end):
+            rounded = new.graph.call_module(f"quantize_{i}", (end,))
+        end.replace_all_uses_with(rounded, delete_user_cb=lambda user, rounded=rounded: user is not rounded)
+        grids[rounded] = grid
+        if end is not node and _implied(modules[end.target], grid):
+            end.replace_all_uses_with(node)
+            new.graph.erase_node(end)
+
+    changed, skipped = [], []
+    for node in new.graph.nodes:
+        if node.op != "call_module" or not isinstance(modules.get(node.target), nn.Conv2d | nn.Linear):
+            continue
+        source = node.args[0]
+        while source not in grids and _keeps_grid(source, modules):
+            source = source.args[0]
+        if source not in grids:
+            skipped.append((node.target, f"its input, {source.name}, has no int8 grid"))
+            continue
+        _quantize_weights(modules[node.target], grids[source].scale)
+        changed.append(node.target)
+    if not changed:
+        raise NothingToDo(f"quantize: found no Conv2d or Linear to quantize; skipped {skipped}")
+    new.delete_all_unused_submodules()
+    new.recompile()
+    arguments: dict[str, object] = {"input_scale": input_scale, "input_zero_point": input_zero_point}
+    return new, Record(name="quantize", arguments=arguments, changed=tuple(changed), skipped=tuple(skipped))
+
+
+def _round_to(x: Tensor, scale: Tensor | float, zero_point: Tensor | int) -> Tensor:
+    """ONNX's QuantizeLinear then DequantizeLinear, uint8: divide, round half to even, shift, saturate, and back."""
+    return ((x / scale).round().add(zero_point).clamp(0, 255) - zero_point) * scale
+
+
+def _computes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """True for the operations whose result an integer kernel rounds to its own grid."""
+    if node.op == "call_module":
+        return isinstance(modules[node.target], nn.Conv2d | nn.Linear | nn.AdaptiveAvgPool2d)
+    return node.op == "call_function" and node.target in (operator.add, torch.add)
+
+
+def _keeps_grid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """True for operations that only move values, so that the grid of their input is theirs."""
+    kept = (nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d)
+    return (node.op == "call_module" and isinstance(modules[node.target], kept)) or node.target is torch.flatten
+
+
+def _activation_after(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
+    """The ReLU that alone reads `node`, if there is one: integer kernels round after it. Otherwise `node`."""
+    user = next(iter(node.users))
+    fused = user.op == "call_module" and isinstance(modules[user.target], nn.ReLU | nn.ReLU6)
+    return user if fused and len(node.users) == 1 else node
+
+
+def _feeds_output(node: fx.Node) -> bool:
+    return any(user.op == "output" for user in node.users)
+
+
+def _observe(model: fx.GraphModule, nodes: set[fx.Node], batches: Iterable[Tensor]) -> dict[fx.Node, Tensor]:
+    """The values that `nodes` take on the calibration images: at most SAMPLES a batch, always with the extremes."""
+    seen: dict[fx.Node, list[Tensor]] = {node: [] for node in nodes}
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            result = super().run_node(n)
+            if n in seen:
+                flat = result.flatten()
+                step = max(1, flat.numel() // SAMPLES)
+                seen[n].append(torch.cat((flat[::step], flat.aminmax().min[None], flat.aminmax().max[None])))
+            return result
+
+    watch = Watch(model)
+    with torch.inference_mode():
+        for batch in batches:
+            watch.run(batch)
+    if any(not values for values in seen.values()):
+        raise BadInput("quantize: no calibration images were given")
+    return {node: torch.cat(values) for node, values in seen.items()}
+
+
+def _best_grid(values: Tensor) -> tuple[float, int]:
+    """(scale, zero_point) of the uint8 grid with the least mean square error over `values`."""
+    low, high = min(0.0, values.min().item()), max(0.0, values.max().item())
+    best, grid = float("inf"), (1.0, 0)
+    for clip in CLIPS.tolist():
+        scale = max((high - low) * clip / 255, 1e-8)
+        zero_point = round(-low * clip / scale)
+        error = F.mse_loss(_round_to(values, scale, zero_point), values).item()
+        if error < best:
+            best, grid = error, (scale, zero_point)
+    return grid
+
+
+def _implied(activation: nn.Module, grid: FakeQuantize) -> bool:
+    """True if rounding to the grid already clips as the activation does."""
+    top = (255 - grid.zero_point.item()) * grid.scale.item()
+    return grid.zero_point.item() == 0 and (type(activation) is nn.ReLU or top <= 6.0)
+
+
+def _quantize_weights(layer: nn.Conv2d | nn.Linear, input_scale: Tensor) -> None:
+    """Move weights and bias onto their grids, in place; the scales stay on the layer for the exporter."""
+    with torch.no_grad():
+        scale = layer.weight.abs().flatten(1).amax(1).clamp(min=1e-8) / 127  # (c_out,)
+        shape = (-1, *[1] * (layer.weight.ndim - 1))
+        layer.weight.copy_((layer.weight / scale.view(shape)).round().clamp(-127, 127) * scale.view(shape))
+        layer.register_buffer("weight_scale", scale)
+        layer.register_buffer("bias_scale", scale * input_scale)
+        if layer.bias is not None:
+            steps = (layer.bias / layer.bias_scale).round().clamp(-(2**31 - 1), 2**31 - 1)
+            layer.bias.copy_(steps * layer.bias_scale)

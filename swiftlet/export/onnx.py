@@ -1,0 +1,286 @@
+"""The one exporter: a traced network in, the bytes of a small ONNX file out.
+
+torch.fx gives the order of calls in milliseconds where PyTorch's own exporter takes seconds, so the files that are
+timed before training and the file that is delivered come from the same code. The price is the table of operations
+below: what is not in it is refused by name.
+
+The file takes `image`, uint8 (N, side, side, 3) RGB with N free, and gives `scores`, float32 (N, classes), which sum
+to 1. Normalisation is inside. Weights are in the file; names are short, because in a tiny network they weigh.
+"""
+
+import hashlib
+import operator
+from collections.abc import Callable
+from itertools import count
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from swiftlet.compress.quantize import FakeQuantize
+from swiftlet.data.contract import InputContract
+from swiftlet.errors import BadInput
+
+OPSET, IR_VERSION = 13, 7  # the floor: per-channel QuantizeLinear needs 13; ONNX Runtime reads these since 1.7 (2021)
+MAX_METADATA = 1_000_000
+
+
+def export_onnx(model: nn.Module, contract: InputContract, metadata: dict[str, str] | None = None) -> bytes:
+    """Write a classifier, in eval mode, that maps normalised (B, 3, side, side) to (B, classes) logits.
+
+    Same network, same bytes. Raises BadInput in training mode or for an operation that is not in the table.
+    """
+    if model.training:
+        raise BadInput("export_onnx: call model.eval() first")
+    traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
+    classes = _classes(traced, contract.side)
+    graph = _Graph(dict(traced.named_modules()))
+    for node in traced.graph.nodes:
+        graph.add(node, contract)
+    side = contract.side
+    proto = helper.make_graph(
+        graph.nodes,
+        "swiftlet",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", side, side, 3])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", classes])],
+        graph.initializers,
+    )
+    file = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="swiftlet")
+    file.ir_version = IR_VERSION
+    return with_metadata(file.SerializeToString(deterministic=True), metadata or {})
+
+
+def with_metadata(file: bytes, metadata: dict[str, str]) -> bytes:
+    """The same ONNX file with exactly these metadata_props, in the order of their keys."""
+    if sum(len(k) + len(v) for k, v in metadata.items()) > MAX_METADATA:
+        raise BadInput(f"export_onnx: the metadata exceeds {MAX_METADATA:,} characters")
+    model = onnx.load_from_string(file)
+    del model.metadata_props[:]
+    helper.set_model_props(model, dict(sorted(metadata.items())))
+    return model.SerializeToString(deterministic=True)
+
+
+def graph_digest(file: bytes) -> str:
+    """SHA-256 of what the file computes: everything but its metadata, so that figures can be written into it."""
+    return hashlib.sha256(with_metadata(file, {})).hexdigest()
+
+
+def _classes(model: fx.GraphModule, side: int) -> int:
+    """Width of the output, by running the shapes alone."""
+    meta = {name: torch.empty_like(t, device="meta") for name, t in model.state_dict().items()}
+    with torch.no_grad():
+        out = torch.func.functional_call(model, meta, (torch.empty(1, 3, side, side, device="meta"),))
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        raise BadInput("export_onnx: the network must return logits of shape (B, classes)")
+    return out.shape[1]
+
+
+class _Graph:
+    """ONNX nodes and initializers as they grow; `names` maps each fx node to the tensor that holds its value."""
+
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
+        self.modules = modules
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.names: dict[fx.Node, str] = {}
+        self._fresh = count()
+
+    def add(self, node: fx.Node, contract: InputContract) -> None:
+        if node.op == "placeholder":
+            self.names[node] = self.normalised_image(contract)
+            return
+        if node.op == "output":
+            self.op("Softmax", self.names[node.args[0]], output="scores", axis=1)
+            return
+        called = type(self.modules[node.target]) if node.op == "call_module" else node.target
+        write = MODULES.get(called) if node.op == "call_module" else FUNCTIONS.get(called)
+        if write is None:
+            where = f"module {node.target!r}" if node.op == "call_module" else f"node {node.name!r}"
+            name = getattr(called, "__name__", called)
+            raise BadInput(f"export_onnx: {where} is a {name}, which the exporter cannot write; use one that it can")
+        self.names[node] = write(self, node)
+
+    def op(self, kind: str, *inputs: str, output: str | None = None, name: str | None = None, **attributes: object) -> str:
+        output = output or f"{next(self._fresh):x}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, **attributes))
+        return output
+
+    def const(self, value: np.ndarray) -> str:
+        name = f"{next(self._fresh):x}"
+        self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def normalised_image(self, contract: InputContract) -> str:
+        """uint8 (N, side, side, 3) -> float (N, 3, side, side): one DequantizeLinear where the mean is a whole number."""
+        image = self.op("Transpose", "image", perm=[0, 3, 1, 2])
+        grid = contract_grid(contract)
+        if grid is not None:
+            return self.op("DequantizeLinear", image, self.const(np.float32(grid[0])), self.const(np.uint8(grid[1])))
+        mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (contract.mean, contract.std))
+        centred = self.op("Sub", self.op("Cast", image, to=TensorProto.FLOAT), self.const(mean))
+        return self.op("Div", centred, self.const(std))
+
+    def parameters(self, layer: nn.Conv2d | nn.Linear) -> list[str]:
+        """Weight and bias as float constants, or, if quantized, as integers with their scales."""
+        weight = layer.weight.detach().numpy()
+        bias = None if layer.bias is None else layer.bias.detach().numpy()
+        if "weight_scale" not in dict(layer.named_buffers()):
+            return [self.const(weight)] + ([] if bias is None else [self.const(bias)])
+        scale, bias_scale = layer.get_buffer("weight_scale").numpy(), layer.get_buffer("bias_scale").numpy()
+        steps = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+        out = [self.op("DequantizeLinear", self.const(steps), self.const(scale), axis=0)]
+        if bias is not None:
+            steps = np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32)
+            out.append(self.op("DequantizeLinear", self.const(steps), self.const(bias_scale), axis=0))
+        return out
+
+
+def contract_grid(contract: InputContract) -> tuple[float, int] | None:
+    """(scale, zero point) of normalised pixels if one grid serves all channels exactly, else None."""
+    mean, std = set(contract.mean), set(contract.std)
+    if len(mean) > 1 or len(std) > 1 or not float(contract.mean[0]).is_integer():
+        return None
+    return 1 / contract.std[0], int(contract.mean[0])
+
+
+Writer = Callable[[_Graph, fx.Node], str]
+
+
+def _input(graph: _Graph, node: fx.Node, position: int = 0) -> str:
+    return graph.names[node.args[position]]
+
+
+def _pads(padding: object) -> list[int]:
+    """PyTorch's symmetric padding as ONNX's begins and ends."""
+    if isinstance(padding, str):
+        raise BadInput(f"export_onnx: padding={padding!r} is not supported; give it as numbers")
+    h, w = padding if isinstance(padding, tuple) else (padding, padding)
+    return [h, w, h, w]
+
+
+def _pair(value: object) -> list[int]:
+    return list(value) if isinstance(value, tuple) else [value, value]
+
+
+def _conv(graph: _Graph, node: fx.Node) -> str:
+    conv = graph.modules[node.target]
+    if conv.padding_mode != "zeros":
+        raise BadInput(f"export_onnx: {node.target!r} has padding_mode={conv.padding_mode!r}; only 'zeros' is supported")
+    attributes: dict[str, object] = {"kernel_shape": list(conv.kernel_size)}
+    for key, value, default in (
+        ("strides", list(conv.stride), [1, 1]),
+        ("pads", _pads(conv.padding), [0, 0, 0, 0]),
+        ("dilations", list(conv.dilation), [1, 1]),
+        ("group", conv.groups, 1),
+    ):
+        if value != default:
+            attributes[key] = value
+    return graph.op("Conv", _input(graph, node), *graph.parameters(conv), name=node.target, **attributes)
+
+
+def _linear(graph: _Graph, node: fx.Node) -> str:
+    return graph.op("Gemm", _input(graph, node), *graph.parameters(graph.modules[node.target]), name=node.target, transB=1)
+
+
+def _batchnorm(graph: _Graph, node: fx.Node) -> str:
+    bn = graph.modules[node.target]
+    values = (bn.weight, bn.bias, bn.running_mean, bn.running_var)
+    consts = [graph.const(v.detach().numpy()) for v in values]
+    return graph.op("BatchNormalization", _input(graph, node), *consts, name=node.target, epsilon=bn.eps)
+
+
+def _relu6(graph: _Graph, node: fx.Node) -> str:
+    return graph.op("Clip", _input(graph, node), graph.const(np.float32(0)), graph.const(np.float32(6)))
+
+
+def _hardsigmoid(graph: _Graph, node: fx.Node) -> str:
+    return graph.op("HardSigmoid", _input(graph, node), alpha=1 / 6, beta=0.5)
+
+
+def _hardswish(graph: _Graph, node: fx.Node) -> str:
+    return graph.op("Mul", _input(graph, node), _hardsigmoid(graph, node))  # HardSwish itself came with opset 14
+
+
+def _silu(graph: _Graph, node: fx.Node) -> str:
+    return graph.op("Mul", _input(graph, node), graph.op("Sigmoid", _input(graph, node)))
+
+
+def _max_pool(graph: _Graph, node: fx.Node) -> str:
+    pool = graph.modules[node.target]
+    size, stride = _pair(pool.kernel_size), _pair(pool.stride)
+    window = {"kernel_shape": size, "strides": stride, "pads": _pads(pool.padding), "dilations": _pair(pool.dilation)}
+    return graph.op("MaxPool", _input(graph, node), ceil_mode=int(pool.ceil_mode), **window)
+
+
+def _global_pool(graph: _Graph, node: fx.Node) -> str:
+    pool = graph.modules[node.target]
+    if pool.output_size not in (1, (1, 1)):
+        raise BadInput(f"export_onnx: {node.target!r} pools to {pool.output_size}; only 1 x 1 is supported")
+    return graph.op("GlobalAveragePool", _input(graph, node))
+
+
+def _flatten(graph: _Graph, node: fx.Node) -> str:
+    if node.op == "call_module":
+        dims = (graph.modules[node.target].start_dim, graph.modules[node.target].end_dim)
+    else:
+        start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
+        dims = (start, node.args[2] if len(node.args) > 2 else node.kwargs.get("end_dim", -1))
+    if dims != (1, -1):
+        raise BadInput(f"export_onnx: {node.name!r} flattens dimensions {dims}; only (1, -1) is supported")
+    return graph.op("Flatten", _input(graph, node), axis=1)
+
+
+def _fake_quantize(graph: _Graph, node: fx.Node) -> str:
+    grid = graph.modules[node.target]
+    scale, zero = graph.const(grid.scale.numpy()), graph.const(grid.zero_point.numpy().astype(np.uint8))
+    return graph.op("DequantizeLinear", graph.op("QuantizeLinear", _input(graph, node), scale, zero), scale, zero)
+
+
+def _binary(kind: str) -> Writer:
+    def write(graph: _Graph, node: fx.Node) -> str:
+        if not all(isinstance(arg, fx.Node) for arg in node.args):
+            raise BadInput(f"export_onnx: {node.name!r} combines a tensor with a number; only two tensors are supported")
+        return graph.op(kind, _input(graph, node, 0), _input(graph, node, 1))
+
+    return write
+
+
+def _concat(graph: _Graph, node: fx.Node) -> str:
+    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return graph.op("Concat", *(graph.names[part] for part in node.args[0]), axis=axis)
+
+
+def _unary(kind: str) -> Writer:
+    return lambda graph, node: graph.op(kind, _input(graph, node))
+
+
+MODULES: dict[type, Writer] = {
+    nn.Conv2d: _conv,
+    nn.Linear: _linear,
+    nn.BatchNorm2d: _batchnorm,
+    nn.ReLU: _unary("Relu"),
+    nn.ReLU6: _relu6,
+    nn.Hardsigmoid: _hardsigmoid,
+    nn.Hardswish: _hardswish,
+    nn.Sigmoid: _unary("Sigmoid"),
+    nn.SiLU: _silu,
+    nn.MaxPool2d: _max_pool,
+    nn.AdaptiveAvgPool2d: _global_pool,
+    nn.Flatten: _flatten,
+    nn.Dropout: _input,
+    nn.Identity: _input,
+    FakeQuantize: _fake_quantize,
+}
+FUNCTIONS: dict[object, Writer] = {
+    operator.add: _binary("Add"),
+    torch.add: _binary("Add"),
+    operator.mul: _binary("Mul"),
+    torch.mul: _binary("Mul"),
+    torch.relu: _unary("Relu"),
+    F.relu: _unary("Relu"),
+    torch.flatten: _flatten,
+    torch.cat: _concat,
+}

@@ -1,0 +1,20 @@
+"""Convolution, BatchNorm, activation: the brick of every network since Inception."""
+
+from torch import nn
+
+
+def conv_bn(
+    c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: type[nn.Module] | None = nn.ReLU
+) -> nn.Sequential:
+    """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride)) for odd kernels.
+
+    MACs per image: H' * W' * c_out * kernel^2 * c_in / groups. The convolution has no bias: BatchNorm's shift is one.
+    `act=None` leaves the result linear. Padding is symmetric; TensorFlow's SAME pads the other side at stride 2.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out),
+    ]
+    if act is not None:
+        layers.append(act())
+    return nn.Sequential(*layers)
