@@ -1,0 +1,414 @@
+"""The whole way: photos and a budget in; a checked file, its evidence and a report out.
+
+A run is a folder of stages. Each stage is computed once and stored whole, so the same command takes up where a
+killed run left off and ends with the same file. Time is the only thing that could make two runs differ, and it
+decides in one place, the plan, which is a stage too; `plan` repeats a run with the plan of another.
+"""
+
+import hashlib
+import signal
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swiftlet._version import __version__
+from swiftlet.budget import Budget, Cost
+from swiftlet.check import Scored, load_classifier, score
+from swiftlet.cost.screen import read_onnx
+from swiftlet.data.contract import InputContract
+from swiftlet.data.photos import Photos, load_photos
+from swiftlet.errors import BadInput, Infeasible
+from swiftlet.export.artifact import Artifact, read_artifact
+from swiftlet.export.golden import write_golden
+from swiftlet.export.onnx import graph_digest, with_metadata
+from swiftlet.files import write_atomically, write_json
+from swiftlet.plan import Plan, Progress, candidates_for, make_plan
+from swiftlet.report.build import build_report
+from swiftlet.report.gather import gather
+from swiftlet.run import Run
+from swiftlet.runtime.machine import machine
+from swiftlet.runtime.race import Contestant, race
+from swiftlet.shrink import CALIBRATION, ParityError, measured_cost, shrink
+from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
+from swiftlet.train.loop import Pictures, Training, accuracy
+from swiftlet.train.recipe import Recipe, recipe_for
+
+FINISH_SECONDS = 8.0  # kept back from the training time for the test split, the last race and the report
+RACE_SECONDS = 2.0
+GOLDEN_PHOTOS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run delivered. Accuracies are shares of 1, taken from `file` on `split` ("test", or "validation" if the
+    run was interrupted, in which case the test split is still sealed and the same command goes on)."""
+
+    file: str
+    report: str
+    network: str
+    precision: str
+    split: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    accuracy_float: float
+    size_bytes: int
+    p50_ms: float
+    p90_ms: float
+    machine: str
+    cost: Cost
+    budget_met: bool
+    over: dict[str, str]
+    interrupted: bool
+    seconds: float
+    tried: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Result":
+        return cls(
+            **data
+            | {"interval": tuple(data["interval"]), "cost": Cost(**data["cost"]), "tried": tuple(data["tried"])}
+        )
+
+
+def fit(
+    photos: Path | str | None = None,
+    budget: Budget | None = None,
+    *,
+    minutes: float = 10.0,
+    out: Path | str | None = None,
+    seed: int = 0,
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Train, shrink, export, verify and report the most accurate small network that fits the budget.
+
+    `photos` is a folder per class, an .npz file, or None for the built-in digits. Everything is written to `out`
+    (default runs/NAME). A killed run is continued by the same call; Ctrl-C delivers the best so far. Raises
+    BadPhotos, BadInput, RunBusy, and Infeasible if nothing meets the budget, before training where that is certain.
+    """
+    if not minutes > 0:
+        raise BadInput(f"fit: minutes={minutes!r} must be above 0")
+    budget = replace(budget or Budget(), runtime=(budget and budget.runtime) or "onnxruntime")
+    source = None if photos is None else Path(photos)
+    folder = Path(out) if out is not None else Path("runs") / (source.resolve().stem if source else "digits")
+    with Run(folder) as run:
+        data = load_photos(source, seed=seed, progress=progress)
+        run.claim({"photos": data.audit.digest, "budget": asdict(budget), "seed": seed, "swiftlet": __version__})
+        finished = run.stored("result")
+        if finished is not None:
+            return Result.from_json(finished)
+        with _interruptible() as interrupted:
+            job = _Job(run, data, budget, seed, minutes, plan, progress or (lambda *_: None), interrupted)
+            job.train()
+            if interrupted():
+                return job.deliver(test=False)
+        return Result.from_json(run.once("result", lambda: asdict(job.deliver(test=True))))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Inside, the first Ctrl-C only sets what the yielded function returns; the second one raises as usual."""
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # Python delivers signals to the main thread alone
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class _Job:
+    """One run: its inputs, and the stages that turn them into a file."""
+
+    run: Run
+    photos: Photos
+    budget: Budget
+    seed: int
+    minutes: float
+    given: Plan | None
+    progress: Progress
+    interrupted: Callable[[], bool]
+    decoded: dict[tuple[str, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        sample = self.photos.train.subset(range(min(64, len(self.photos.train)))).pixels(InputContract(side=32))
+        return recipe_for(grey=bool((sample == sample[..., :1]).all()))
+
+    @cached_property
+    def plan(self) -> Plan:
+        def compute() -> dict[str, Any]:
+            made = self.given or make_plan(
+                candidates_for(self.photos.audit.median_short_side),
+                self.budget,
+                num_classes=len(self.photos.classes),
+                photos=len(self.photos.train),
+                recipe=self.recipe,
+                minutes=self.minutes,
+                seed=self.seed,
+                progress=self.progress,
+            )
+            return made.to_json()
+
+        return Plan.from_json(self.run.once("plan", compute))
+
+    def train(self) -> None:
+        """Successive halving over the plan's rungs; every network is offered for delivery as soon as it is trained."""
+        names = list(self.plan.shortlist)
+        for rung, steps in enumerate(self.plan.rungs):
+            reached: dict[str, float] = {}
+            for i, name in enumerate(names):
+                what = f"training {name}, {i + 1} of {len(names)} in round {rung + 1} of {len(self.plan.rungs)}"
+                stage, trained = self._train_one(name, rung, steps[name], what)
+                if not self.interrupted() or self._best() is None:
+                    self._offer(stage, name, trained["accuracy"])
+                if self._out_of_time():
+                    return
+                reached[name] = trained["accuracy"]
+            names = sorted(names, key=lambda name: -reached[name])[: max(1, len(names) // 2)]
+
+    def _out_of_time(self) -> bool:
+        return self.interrupted() or self.run.seconds > self.minutes * 60 - FINISH_SECONDS
+
+    def _train_one(self, name: str, rung: int, steps: int, what: str) -> tuple[str, dict[str, Any]]:
+        """One candidate in one rung: the name of the stage, and its validation accuracy and steps.
+
+        What Ctrl-C cut short is no stage of the run but STAGE.partial, so that the next process goes on with it.
+        """
+        stage = f"{name}.round{rung + 1}"
+        stored = self.run.stored(stage)
+        if stored is not None:
+            return stage, stored
+        side, folder = self.plan.find(name).candidate.side, self._folder("train")
+        model = self.plan.find(name).candidate.build(len(self.photos.classes), self.seed)
+        if rung:
+            model.load_state_dict(load_checkpoint(folder / f"{name}.round{rung}.safetensors")[0])
+        # a little larger than the network's side, where the photos have the pixels: random crops stay sharp
+        canvas = min(round(1.25 * side), max(side, self.photos.audit.median_short_side))
+        pictures = Pictures(self._pixels("train", canvas), self.photos.train.labels)
+        contract = InputContract(side=side)
+        seed = zlib.crc32(f"{self.seed} {stage}".encode())
+        training = Training(model, pictures, contract, self.recipe, steps=steps, seed=seed)
+
+        def show(step: int, total: int, loss: float) -> None:
+            self.progress(f"{what}, loss {loss:.2f}", step, total)
+            self.run.tick()
+
+        part = folder / f"{stage}.part.safetensors"
+        whole = training.run(checkpoint=part, should_stop=self._out_of_time, progress=show)
+        model.load_state_dict(training.averaged())
+        right = accuracy(model, self._pixels("val", side), self.photos.val.labels, contract)
+        result = {"accuracy": right, "steps": training.step, "planned_steps": steps}
+        if not whole and self.interrupted():
+            stage = f"{stage}.partial"
+            save_checkpoint(folder / f"{stage}.safetensors", training.averaged(), result)
+            return stage, result
+        save_checkpoint(folder / f"{stage}.safetensors", training.averaged(), result)
+        stored = self.run.once(stage, lambda: result)
+        part.unlink()
+        return stage, stored
+
+    def _offer(self, stage: str, name: str, reached: float) -> None:
+        """Shrink and check a trained network, and deliver it if it is the best legal file so far."""
+        best = self._best()
+        if best is not None and reached < best[1]["accuracy"]:
+            return
+        before = best and best[0]
+        self.run.once(f"{stage}.offer", lambda: self._shrink(stage, name))
+        best = self._best()
+        if best is not None and best[0] != before:
+            self._publish(best[0])
+
+    def _shrink(self, stage: str, name: str) -> dict[str, Any]:
+        self.progress(f"shrinking and checking {name}", 0, 0)
+        candidate = self.plan.find(name).candidate
+        model = candidate.build(len(self.photos.classes), self.seed)
+        model.load_state_dict(load_checkpoint(self._folder("train") / f"{stage}.safetensors")[0])
+        draft = Artifact(
+            network=candidate.network,
+            arguments=candidate.arguments | {"num_classes": len(self.photos.classes)},
+            precision="float32",
+            labels=self.photos.classes,
+            contract=InputContract(side=candidate.side),
+            golden={},
+            parents={"photos": self.photos.audit.digest},
+            records=(),
+        )
+        some = np.random.default_rng(self.seed).permutation(len(self.photos.train))[:CALIBRATION]
+        shrunk = shrink(
+            model,
+            draft,
+            self.budget,
+            calibration=self.photos.train.subset(some).pixels(draft.contract),
+            val=self.photos.val,
+            val_pixels=self._pixels("val", candidate.side),
+        )
+        for precision, option in shrunk.options.items():
+            write_atomically(self._file(stage, precision), option.file)
+        return {
+            "candidate": name,
+            "chosen": shrunk.chosen,
+            "accuracy": shrunk.options[shrunk.chosen].scored.accuracy if shrunk.chosen else 0.0,
+            "options": {
+                precision: {
+                    "accuracy": option.scored.accuracy,
+                    "cost": asdict(option.cost),
+                    "parity_max_abs": option.parity,
+                    "refused": option.refused,
+                }
+                for precision, option in shrunk.options.items()
+            },
+        }
+
+    def _offers(self) -> dict[str, dict[str, Any]]:
+        """The stored offers by the stage that made them, in the order of their names."""
+        found = sorted((self.run.folder / "stages").glob("*.offer.json"))
+        names = [path.name.removesuffix(".json") for path in found]
+        return {name.removesuffix(".offer"): self.run.stored(name) or {} for name in names}
+
+    def _best(self) -> tuple[str, dict[str, Any]] | None:
+        """The legal offer with the highest validation accuracy."""
+        legal = [(stage, offer) for stage, offer in self._offers().items() if offer["chosen"]]
+        return max(legal, key=lambda pair: pair[1]["accuracy"], default=None)
+
+    def _publish(self, stage: str) -> None:
+        """Put the best file so far where the user looks for it, with its validation accuracy inside."""
+        offer = self._offers()[stage]
+        side = self.plan.find(offer["candidate"]).candidate.side
+        file = self._file(stage, offer["chosen"]).read_bytes()
+        scored = score(load_classifier(file), self.photos.val, self._pixels("val", side))
+        write_atomically(self.run.folder / "model.onnx", _with_figures(file, scored, "validation"))
+
+    def deliver(self, *, test: bool) -> Result:
+        """Measure the best file, on the test split or, if that is to stay sealed, on the validation photos; write
+        the file, its manifest, golden pictures and report. Raises Infeasible if no trained file is legal."""
+        best = self._best()
+        if best is None:
+            raise Infeasible(self._why_nothing())
+        stage, offer = best
+        self.progress("measuring the file that is delivered", 0, 0)
+        precision, contract = offer["chosen"], InputContract(side=self.plan.find(offer["candidate"]).candidate.side)
+        files = {name: self._file(stage, name).read_bytes() for name in offer["options"]}
+        ledger = self.run.folder / "test-opened.json"
+        split = self.photos.test.open(graph_digest(files[precision]), ledger) if test else self.photos.val
+        pixels = split.pixels(contract)
+        threads, runtime = self.budget.threads, self.budget.runtime or "onnxruntime"
+        scored = {name: score(load_classifier(file), split, pixels) for name, file in files.items()}
+        delivered = _with_figures(files[precision], scored[precision], "test" if test else "validation")
+        classifier = load_classifier(delivered, runtime=runtime, threads=threads)
+        if not np.array_equal(score(classifier, split, pixels).scores, scored[precision].scores):
+            raise ParityError("writing the figures into the file changed its scores")
+        contestant = Contestant(offer["candidate"], classifier.program, runtime, threads)
+        measurement = race([contestant], seconds=RACE_SECONDS, batch=self.budget.batch)[0]
+        cost = measured_cost(delivered, measurement)
+
+        folder = self.run.folder
+        result = Result(
+            file=str(folder / "model.onnx"),
+            report=str(folder / "report.html"),
+            network=offer["candidate"],
+            precision=precision,
+            split="test" if test else "validation",
+            n=len(split),
+            accuracy=scored[precision].accuracy,
+            interval=scored[precision].interval,
+            accuracy_float=scored["float32"].accuracy,
+            size_bytes=len(delivered),
+            p50_ms=measurement.p50_ms,
+            p90_ms=measurement.p90_ms,
+            machine=str(machine()),
+            cost=cost,
+            budget_met=not self.budget.over(cost),
+            over=self.budget.over(cost),
+            interrupted=not test,
+            seconds=round(self.run.seconds, 1),
+            tried=tuple(self._tried(stage)),
+        )
+        write_atomically(folder / "model.onnx", delivered)
+        photos = [(f"photo-{i}", self.photos.val.image(i)) for i in range(min(GOLDEN_PHOTOS, len(self.photos.val)))]
+        write_golden(folder / "golden", classifier.scores, contract, photos)
+        artifact = read_artifact(read_onnx(delivered))
+        assert artifact is not None  # we have just written it
+        digest = hashlib.sha256(delivered).hexdigest()
+        manifest = replace(artifact, cost=cost).to_json() | {
+            "file": "model.onnx",
+            "sha256": digest,
+            "measurement": measurement.to_json(),
+        }
+        write_json(folder / "model.json", manifest)
+        evidence = gather(
+            asdict(result), self.plan, self.budget, self.photos, split, pixels, scored, digest, self.recipe, self.seed
+        )
+        write_atomically(folder / "report.html", build_report(evidence).encode())
+        return result
+
+    def _tried(self, delivered: str) -> Iterator[dict[str, Any]]:
+        """Every candidate of the plan by precision: what it costs, what it reached, what became of it."""
+        offers = self._offers()
+        for planned in self.plan.planned:
+            name = planned.candidate.name
+            rounds = [s for i in range(len(self.plan.rungs)) if self.run.stored(s := f"{name}.round{i + 1}")]
+            offered = [s for s in offers if offers[s]["candidate"] == name]
+            for precision, cost in planned.costs.items():
+                row: dict[str, Any] = {"name": name, "precision": precision, "accuracy": None, "delivered": False}
+                row |= {"latency_ms": cost.latency_ms, "size_bytes": cost.size_bytes, "macs": cost.macs}
+                broken = planned.over[precision]
+                row["status"] = "; ".join(f"{limit} {why}" for limit, why in broken.items()) or "feasible, not trained"
+                if offered:
+                    last = delivered if delivered in offered else offered[-1]
+                    option = offers[last]["options"][precision]
+                    row |= {"accuracy": option["accuracy"], "latency_ms": option["cost"]["latency_ms"]}
+                    row |= {"size_bytes": option["cost"]["size_bytes"]}
+                    row["delivered"] = last == delivered and offers[last]["chosen"] == precision
+                    row["status"] = "delivered" if row["delivered"] else option["refused"] or "trained, not the best"
+                elif rounds and precision == "float32":
+                    trained = self.run.stored(rounds[-1]) or {}
+                    row |= {"accuracy": trained["accuracy"], "status": "trained, behind the best file"}
+                yield row
+
+    def _why_nothing(self) -> str:
+        reasons = [
+            f"{stage} as {precision}: {option['refused']}"
+            for stage, offer in self._offers().items()
+            for precision, option in offer["options"].items()
+        ]
+        return f"no trained file met the budget: {' | '.join(reasons) or 'nothing was trained in the time given'}"
+
+    def _pixels(self, split: str, side: int) -> npt.NDArray[np.uint8]:
+        """Decoded once a side and kept: successive halving comes back to the same sides."""
+        if (split, side) not in self.decoded:
+            photos = self.photos.train if split == "train" else self.photos.val
+            self.decoded[split, side] = photos.pixels(InputContract(side=side), progress=self.progress)
+        return self.decoded[split, side]
+
+    def _folder(self, name: str) -> Path:
+        (self.run.folder / name).mkdir(exist_ok=True)
+        return self.run.folder / name
+
+    def _file(self, stage: str, precision: str) -> Path:
+        return self._folder("train") / f"{stage}.{precision}.onnx"
+
+
+def _with_figures(file: bytes, scored: Scored, split: str) -> bytes:
+    """The file with its accuracy inside."""
+    artifact = read_artifact(read_onnx(file))
+    assert artifact is not None  # it is ours
+    figures = replace(artifact, accuracy=scored.accuracy, interval=scored.interval, n=len(scored.labels), split=split)
+    return with_metadata(file, figures.metadata())

@@ -1,0 +1,309 @@
+"""Planning: what is feasible under a budget, before any training.
+
+Bytes and milliseconds do not depend on the values of the weights, so every candidate is exported with random ones,
+as float and as int8, counted, and timed on the runtime that will run it. Only then is anything trained.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from swiftlet.budget import LIMITS, Budget, Cost
+from swiftlet.compress.fold import fold_batchnorm
+from swiftlet.compress.quantize import quantize
+from swiftlet.cost.count import count_model, count_onnx
+from swiftlet.data.contract import InputContract
+from swiftlet.errors import BadFile, BadInput, Infeasible
+from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.runtime import get_runtime
+from swiftlet.runtime.race import Contestant, race
+from swiftlet.train.loop import Pictures, Training
+from swiftlet.train.recipe import Recipe
+from swiftlet.zoo import create_model
+
+# The widths reach from a thousandth of the paper's multiply-adds to all of them.
+WIDTHS = {"mobilenet_v1": (0.0625, 0.125, 0.25, 0.5, 1.0), "mobilenet_v2": (0.1, 0.2, 0.35, 0.5, 1.0)}
+SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
+SMALL = 32  # up to this side the stem keeps the resolution: the paper's stride of 32 would leave one pixel
+SHORTLIST = 4
+TIMING_SECONDS = 0.08  # per file: enough to tell what fits, the race before delivery is thorough
+METADATA_BYTES, METADATA_BYTES_PER_CLASS = 2000, 120  # labels, contract, golden scores: an upper bound
+LATENCY_MARGIN = 1.1  # a candidate that meets the limit only just, in a quick measurement, may miss it in the race
+
+# limit, command-line flag, unit of the flag, slack that makes the quoted budget a safe one
+FLAGS = (
+    ("size_bytes", "--max-kb", 1e3, 1.0),
+    ("latency_ms", "--max-ms", 1.0, 1.2),
+    ("macs", "--max-mmacs", 1e6, 1.0),
+)
+
+Progress = Callable[[str, int, int], None]  # what is happening, done, total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One network at one width and one input side."""
+
+    network: str
+    width: float
+    side: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.width:g}-{self.side}px"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"width": self.width} | ({"stem_stride": 1} if self.side <= SMALL else {})
+
+    def build(self, num_classes: int, seed: int) -> torch.nn.Module:
+        """The network with random weights that depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return create_model(self.network, num_classes=num_classes, **self.arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A candidate with the cost of its files by precision ("float32", "int8") and what each breaks in the budget."""
+
+    candidate: Candidate
+    costs: dict[str, Cost]
+    over: dict[str, dict[str, str]]
+    train_ms: float | None = None  # one picture, one training step; measured on the shortlist, estimated elsewhere
+
+    @property
+    def feasible(self) -> tuple[str, ...]:
+        return tuple(precision for precision, broken in self.over.items() if not broken)
+
+    @property
+    def macs(self) -> int:
+        return next(iter(self.costs.values())).macs or 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All candidates, the names of those worth training in order of promise, and how many steps each rung gives them."""
+
+    planned: tuple[Planned, ...]
+    shortlist: tuple[str, ...]
+    rungs: tuple[dict[str, int], ...]  # candidate name -> training steps; rung i keeps half of rung i - 1
+    seconds: float
+
+    def find(self, name: str) -> Planned:
+        return next(p for p in self.planned if p.candidate.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Plan":
+        """Raises BadFile if the JSON is not a plan."""
+        try:
+            planned = tuple(
+                Planned(
+                    candidate=Candidate(**p["candidate"]),
+                    costs={k: Cost(**v) for k, v in p["costs"].items()},
+                    over=p["over"],
+                    train_ms=p["train_ms"],
+                )
+                for p in data["planned"]
+            )
+            rungs = tuple({str(k): int(v) for k, v in rung.items()} for rung in data["rungs"])
+            plan = cls(planned=planned, shortlist=tuple(data["shortlist"]), rungs=rungs, seconds=float(data["seconds"]))
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise BadFile(f"this is not a plan that swiftlet wrote ({error!r})") from error
+        names = {p.candidate.name for p in plan.planned}
+        for name in [*plan.shortlist, *(name for rung in plan.rungs for name in rung)]:
+            if name not in names:
+                raise BadFile(f"the plan wants to train {name!r}, which is not among its candidates")
+        return plan
+
+
+def sides_for(median_short_side: int) -> tuple[int, ...]:
+    """Up to four input sides that suit the photos: up to their own size, tiny ones up to double, never above 224."""
+    top = min(224, max(24, 2 * median_short_side if median_short_side <= 48 else median_short_side))
+    near = {min(SIDES, key=lambda side: abs(side - share * top)) for share in (0.4, 0.6, 0.8, 1.0)}
+    return tuple(sorted(near))
+
+
+def candidates_for(median_short_side: int) -> tuple[Candidate, ...]:
+    """Network x width x side."""
+    return tuple(
+        Candidate(network=network, width=width, side=side)
+        for network, widths in WIDTHS.items()
+        for width in widths
+        for side in sides_for(median_short_side)
+    )
+
+
+def make_plan(
+    candidates: tuple[Candidate, ...],
+    budget: Budget,
+    *,
+    num_classes: int,
+    photos: int,
+    recipe: Recipe,
+    minutes: float = 10.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Plan:
+    """Count and time every candidate, pick a shortlist, and lay out a successive halving that fits the minutes.
+
+    `photos` is the number of training photos. Raises Infeasible if no candidate meets the budget; the text names the
+    nearest one and what it would need.
+    """
+    started = time.monotonic()
+    planned = []
+    for i, candidate in enumerate(candidates):
+        if progress is not None:
+            progress(f"timing {candidate.name}", i, len(candidates))
+        planned.append(_try(candidate, budget, num_classes, seed))
+    if progress is not None:
+        progress("timing training steps", len(candidates), len(candidates))
+    feasible = [p for p in planned if p.feasible]
+    if not feasible:
+        raise Infeasible(_nearest(planned, budget, num_classes, seed))
+    seconds = _training_seconds(minutes)
+    promising = sorted(feasible, key=lambda p: -_promise(p, seconds, photos))
+    safe = [p for p in promising if "float32" in p.feasible]  # legal whatever int8 does to the accuracy
+    promising = promising[:SHORTLIST]
+    if safe and not any("float32" in p.feasible for p in promising):
+        promising[-1] = safe[0]
+    timed = {p.candidate.name: _with_train_ms(p, recipe, num_classes, seed) for p in promising}
+    promising = sorted(timed.values(), key=lambda p: -_promise(p, seconds, photos))
+    return Plan(
+        planned=tuple(timed.get(p.candidate.name, p) for p in planned),
+        shortlist=tuple(p.candidate.name for p in promising),
+        rungs=_rungs(promising, seconds, recipe.batch),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _files(model: nn.Module, side: int) -> dict[str, bytes]:
+    """The files of an untrained network by precision."""
+    contract = InputContract(side=side)
+    folded, _ = fold_batchnorm(model.eval())
+    noise = torch.randint(0, 256, (1, 3, side, side), generator=torch.Generator().manual_seed(0))
+    grid = contract_grid(contract)
+    assert grid is not None  # the mean of our own contract is a whole number
+    scale, zero_point = grid
+    images = (noise - zero_point) * scale
+    integer, _ = quantize(folded, [images], input_scale=scale, input_zero_point=zero_point)
+    return {"float32": export_onnx(folded, contract), "int8": export_onnx(integer, contract)}
+
+
+def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> Planned:
+    """Export, count, and, unless the counts alone rule it out, time both precisions of one candidate."""
+    model = candidate.build(num_classes, seed)
+    counted = count_model(model, (3, candidate.side, candidate.side)).cost
+    least = Cost(params=counted.params, macs=counted.macs, flops=counted.flops, size_bytes=counted.params)  # int8 weights
+    broken = {name: why for name, why in budget.over(least).items() if getattr(least, name) is not None}
+    if broken:
+        return Planned(candidate=candidate, costs={"int8": least}, over={"int8": broken})
+    runtime = budget.runtime or "onnxruntime"
+    costs, over = {}, {}
+    for precision, file in _files(model, candidate.side).items():
+        program = get_runtime(runtime).load(file, budget.threads)
+        contestant = Contestant(precision, program, runtime, budget.threads)
+        p50 = race([contestant], seconds=TIMING_SECONDS, batch=budget.batch)[0].p50_ms
+        graph = count_onnx(file).cost
+        counts = {name: getattr(graph, name) for name in LIMITS if name != "latency_ms"}
+        counts["size_bytes"] = len(file) + METADATA_BYTES + METADATA_BYTES_PER_CLASS * num_classes
+        place = {"runtime": runtime, "threads": budget.threads, "batch": budget.batch}
+        costs[precision] = Cost(**counts, latency_ms=p50, **place)
+        over[precision] = budget.over(costs[precision])
+        if budget.latency_ms is not None and p50 <= budget.latency_ms < p50 * LATENCY_MARGIN:
+            over[precision]["latency_ms"] = f"{p50:.3g} is too close to {budget.latency_ms:g} to be sure of it"
+    slower = (costs["int8"].latency_ms or 0) / (costs["float32"].latency_ms or 1)
+    if slower > LATENCY_MARGIN:
+        over["int8"]["slower"] = f"int8 takes {slower:.1f} x the time of float32"
+    return Planned(candidate=candidate, costs=costs, over=over)
+
+
+def _training_seconds(minutes: float) -> float:
+    """What is left for steps: 15 % and some seconds go to exporting, verifying and a machine that has other work."""
+    return max(5.0, 0.85 * (minutes * 60 - 15))
+
+
+def _train_ms(p: Planned) -> float:
+    """Per picture. Unmeasured: a training step costs about eight forward passes of the optimised file."""
+    if p.train_ms is not None:
+        return p.train_ms
+    return max(0.1, 8 * (p.costs["float32"].latency_ms or 0.0))
+
+
+def _promise(p: Planned, seconds: float, photos: int) -> float:
+    """Expected accuracy, in units that only serve to rank: bigger is better, and so are epochs, up to a hundred.
+
+    In the V1 and V2 papers a doubling of multiply-adds buys 3 to 5 points at small sizes; on a few thousand photos
+    a doubling of epochs buys more until it stops at about a hundred (docs/log.md has our own runs).
+    """
+    epochs = 0.5 * seconds * 1000 / (_train_ms(p) * photos)
+    return math.log2(max(p.macs, 1)) + 1.5 * math.log2(max(1e-3, min(epochs, 100.0)))
+
+
+def _with_train_ms(p: Planned, recipe: Recipe, num_classes: int, seed: int) -> Planned:
+    """Measured: the median of three training steps after a first one."""
+    candidate, rng = p.candidate, np.random.default_rng(seed)
+    pictures = Pictures(
+        rng.integers(0, 256, (recipe.batch, candidate.side, candidate.side, 3), np.uint8),
+        rng.integers(0, num_classes, recipe.batch),
+    )
+    contract = InputContract(side=candidate.side)
+    training = Training(candidate.build(num_classes, seed), pictures, contract, recipe, steps=4, seed=seed)
+    marks: list[float] = []
+    training.run(progress=lambda *_: marks.append(time.perf_counter()))
+    train_ms = float(np.median(np.diff(marks))) * 1000 / recipe.batch
+    return Planned(candidate=candidate, costs=p.costs, over=p.over, train_ms=train_ms)
+
+
+def _rungs(shortlist: list[Planned], seconds: float, batch: int) -> tuple[dict[str, int], ...]:
+    """Successive halving: every rung takes the same time but the last, which takes as much as all before it.
+
+    A rung lists the steps of every candidate that could reach it; who does is decided by the rung before.
+    """
+    sizes = [len(shortlist)]
+    while sizes[-1] > 1:
+        sizes.append(sizes[-1] // 2)
+    shares = [1.0] if len(sizes) == 1 else [0.5 / (len(sizes) - 1)] * (len(sizes) - 1) + [0.5]
+    return tuple(
+        {
+            p.candidate.name: max(20, int(1000 * seconds * share / size / (_train_ms(p) * batch)))
+            for p in shortlist
+        }
+        for share, size in zip(shares, sizes, strict=True)
+    )
+
+
+def _nearest(planned: list[Planned], budget: Budget, num_classes: int, seed: int) -> str:
+    """Names the file whose worst overrun is smallest, and the budget that it would need."""
+
+    def overrun(cost: Cost) -> float:
+        pairs = ((getattr(cost, name), getattr(budget, name)) for name in LIMITS)
+        return max((got / limit for got, limit in pairs if got is not None and limit is not None), default=0.0)
+
+    closest = sorted(planned, key=lambda p: min(overrun(cost) for cost in p.costs.values()))[:3]
+    boundless = Budget(runtime=budget.runtime, threads=budget.threads, batch=budget.batch)
+    files = [
+        (p.candidate.name, precision, p.costs[precision])
+        for p in (_try(p.candidate, boundless, num_classes, seed) for p in closest)
+        for precision in p.feasible
+    ]
+    name, precision, cost = min(files, key=lambda file: overrun(file[2]))
+    needs = [
+        f"{flag} {math.ceil(getattr(cost, field) * slack / unit * 100) / 100:g}"
+        for field, flag, unit, slack in FLAGS
+        if getattr(budget, field) is not None
+    ]
+    broken = "; ".join(f"{field}: {why}" for field, why in budget.over(cost).items())
+    return (
+        f"no candidate meets the budget. The nearest is {name} as {precision} ({broken or 'only just too slow'}); "
+        f"it fits {' '.join(needs)}"
+    )

@@ -1,0 +1,151 @@
+"""Shrinking under one gate: a trained network in, the float file or the int8 file out, whichever proved itself."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+
+from swiftlet.budget import LIMITS, Budget, Cost
+from swiftlet.check import Classifier, Scored, load_classifier, score
+from swiftlet.compress.fold import fold_batchnorm
+from swiftlet.compress.quantize import quantize
+from swiftlet.cost.count import count_onnx
+from swiftlet.data.contract import golden_pictures
+from swiftlet.data.split import Split
+from swiftlet.errors import BadInput, SwiftletError
+from swiftlet.export.artifact import Artifact
+from swiftlet.export.golden import golden_record
+from swiftlet.export.onnx import contract_grid, export_onnx, graph_digest, with_metadata
+from swiftlet.runtime.race import SAME, Contestant, Measurement, compare, race
+
+CALIBRATION = 256  # training photos that set the int8 ranges
+# Largest difference of a score between a file and the PyTorch network that it was exported from. Integer kernels
+# round every sum once, the emulation in float does so elsewhere: a step here and there is no fault of the export.
+PARITY = {"float32": 1e-4, "int8": 0.05}
+RACE_SECONDS = 2.0
+
+
+class ParityError(SwiftletError):
+    """A file does not compute what its PyTorch network computes: a fault of the exporter or of the runtime."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A file that could be delivered, with its figures on the validation photos; `refused` says why not, "" = legal."""
+
+    file: bytes
+    artifact: Artifact
+    cost: Cost
+    measurement: Measurement
+    scored: Scored
+    parity: float
+    refused: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrunk:
+    """The files of a trained network by precision; `chosen` is None if neither is legal."""
+
+    options: dict[str, Option]
+    chosen: str | None
+
+
+def shrink(
+    model: nn.Module,
+    draft: Artifact,
+    budget: Budget,
+    *,
+    calibration: npt.NDArray[np.uint8],
+    val: Split,
+    val_pixels: npt.NDArray[np.uint8],
+) -> Shrunk:
+    """Fold BatchNorm, quantize to int8, export both, prove parity, score both on the validation photos, race them.
+
+    `draft` says what the network is; precision, golden, records and cost are filled in here. `calibration` are
+    training pictures and `val_pixels` those of `val`, uint8 (N, side, side, 3) under draft.contract. int8 is chosen
+    if it loses at most budget.max_drop points and the race does not show it to be slower; else the float file, if
+    it is within the budget. Raises ParityError, BadInput for a contract whose pixels lie on no int8 grid.
+    """
+    grid = contract_grid(draft.contract)
+    if grid is None:
+        raise BadInput("shrink: int8 needs one whole-number mean and one std for all channels in the input contract")
+    folded, fold_record = fold_batchnorm(model.eval())
+    images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)
+    integer, quantize_record = quantize(folded, images, input_scale=grid[0], input_zero_point=grid[1])
+
+    runtime = budget.runtime or "onnxruntime"
+    float32 = _export(folded, replace(draft, precision="float32", records=(fold_record,)), runtime, budget.threads)
+    parents = draft.parents | {"float32": graph_digest(float32.file)}
+    records = (fold_record, quantize_record)
+    int8 = _export(integer, replace(draft, precision="int8", records=records, parents=parents), runtime, budget.threads)
+
+    exported = {"float32": float32, "int8": int8}
+    scored = {p: score(e.classifier, val, val_pixels) for p, e in exported.items()}
+    contestants = [Contestant(p, e.classifier.program, runtime, budget.threads) for p, e in exported.items()]
+    measurements = dict(zip(exported, race(contestants, seconds=RACE_SECONDS, batch=budget.batch), strict=True))
+    drop = 100 * (scored["float32"].accuracy - scored["int8"].accuracy)
+
+    options = {}
+    for precision, export in exported.items():
+        cost = measured_cost(export.file, measurements[precision])
+        reasons = [f"{name} {why}" for name, why in budget.over(cost).items()]
+        if precision == "int8" and drop > budget.max_drop:
+            reasons.append(f"loses {drop:.1f} points on the validation photos, {budget.max_drop:g} allowed")
+        slower, surely, _ = compare(measurements["float32"].rounds_ms, measurements["int8"].rounds_ms)
+        if precision == "int8" and surely > 1 + SAME:
+            reasons.append(f"takes {slower:.2f} x the time of float32")
+        options[precision] = Option(
+            file=export.file,
+            artifact=export.artifact,
+            cost=cost,
+            measurement=measurements[precision],
+            scored=scored[precision],
+            parity=export.parity,
+            refused="; ".join(reasons),
+        )
+    return Shrunk(options=options, chosen=next((p for p in ("int8", "float32") if not options[p].refused), None))
+
+
+def measured_cost(file: bytes, measurement: Measurement) -> Cost:
+    """What a file costs: counted from its graph, its own bytes, and the measured median latency."""
+    counted = count_onnx(file).cost
+    counts = {name: getattr(counted, name) for name in LIMITS if name not in ("size_bytes", "latency_ms")}
+    place = {"runtime": measurement.runtime, "threads": measurement.threads, "batch": measurement.batch}
+    return Cost(**counts, size_bytes=len(file), latency_ms=measurement.p50_ms, **place)
+
+
+@dataclass(frozen=True)
+class _Exported:
+    file: bytes
+    artifact: Artifact
+    classifier: Classifier
+    parity: float
+
+
+def _export(model: fx.GraphModule, draft: Artifact, runtime: str, threads: int) -> _Exported:
+    """The file with its golden record inside, proven against its network."""
+    graph = export_onnx(model, draft.contract)
+    bare = load_classifier(with_metadata(graph, draft.metadata()), runtime=runtime, threads=threads)
+    worst = prove_parity(model, bare, PARITY[draft.precision])
+    counted = count_onnx(graph).cost
+    artifact = replace(draft, golden=golden_record(bare.scores, draft.contract), cost=counted)
+    file = with_metadata(graph, artifact.metadata())
+    return _Exported(file, artifact, load_classifier(file, runtime=runtime, threads=threads), worst)
+
+
+def prove_parity(model: nn.Module, classifier: Classifier, bound: float) -> float:
+    """Largest difference of a score between a file and its network, on the golden pictures and on noise, at batch
+    1, 2 and 7. Raises ParityError above `bound`."""
+    contract = classifier.contract
+    golden = np.stack([contract.pixels(picture) for _, picture in golden_pictures()])
+    noise = np.random.default_rng(0).integers(0, 256, (7, contract.side, contract.side, 3), np.uint8)
+    worst = 0.0
+    for pixels in (golden, noise[:1], noise[:2], noise):
+        with torch.inference_mode():
+            expected = torch.softmax(model(torch.from_numpy(contract.normalise(pixels))), 1).numpy()
+        worst = max(worst, float(np.abs(classifier.scores(pixels) - expected).max()))
+    if not worst <= bound:
+        raise ParityError(f"the exported file differs from its network by {worst:.2g} in a score; {bound:g} is allowed")
+    return worst
