@@ -25,7 +25,7 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.train.loop import Pictures, Training
 from swiftlet.train.recipe import Recipe
-from swiftlet.zoo import create_model
+from swiftlet.zoo import create_model, list_models
 
 # The widths reach from a thousandth of the paper's multiply-adds to all of them.
 WIDTHS = {"mobilenet_v1": (0.0625, 0.125, 0.25, 0.5, 1.0), "mobilenet_v2": (0.1, 0.2, 0.35, 0.5, 1.0)}
@@ -94,6 +94,7 @@ class Plan:
     planned: tuple[Planned, ...]
     shortlist: tuple[str, ...]
     rungs: tuple[dict[str, int], ...]  # candidate name -> training steps; rung i keeps half of rung i - 1
+    batch: int
     seconds: float
 
     def find(self, name: str) -> Planned:
@@ -116,7 +117,13 @@ class Plan:
                 for p in data["planned"]
             )
             rungs = tuple({str(k): int(v) for k, v in rung.items()} for rung in data["rungs"])
-            plan = cls(planned=planned, shortlist=tuple(data["shortlist"]), rungs=rungs, seconds=float(data["seconds"]))
+            plan = cls(
+                planned=planned,
+                shortlist=tuple(data["shortlist"]),
+                rungs=rungs,
+                batch=int(data["batch"]),
+                seconds=float(data["seconds"]),
+            )
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BadFile(f"this is not a plan that swiftlet wrote ({error!r})") from error
         names = {p.candidate.name for p in plan.planned}
@@ -163,10 +170,10 @@ def make_plan(
     planned = []
     for i, candidate in enumerate(candidates):
         if progress is not None:
-            progress(f"timing {candidate.name}", i, len(candidates))
+            progress(f"timing candidates, {candidate.name}", i, len(candidates))
         planned.append(_try(candidate, budget, num_classes, seed))
     if progress is not None:
-        progress("timing training steps", len(candidates), len(candidates))
+        progress("timing training steps", 0, 0)
     feasible = [p for p in planned if p.feasible]
     if not feasible:
         raise Infeasible(_nearest(planned, budget, num_classes, seed))
@@ -182,8 +189,30 @@ def make_plan(
         planned=tuple(timed.get(p.candidate.name, p) for p in planned),
         shortlist=tuple(p.candidate.name for p in promising),
         rungs=_rungs(promising, seconds, recipe.batch),
+        batch=recipe.batch,
         seconds=time.monotonic() - started,
     )
+
+
+def zoo_costs(pattern: str, budget: Budget, side: int) -> list[tuple[Candidate, Cost]]:
+    """Every network of the zoo that matches, at each of its widths, with 1000 classes, as float32, within the budget.
+
+    Counted; timed only if the budget limits the latency.
+    """
+    found = []
+    for network in list_models(pattern):
+        for width in WIDTHS[network]:
+            candidate = Candidate(network=network, width=width, side=side)
+            if budget.latency_ms is None:
+                cost = count_model(candidate.build(1000, 0), (3, side, side)).cost
+                broken = budget.over(cost)
+            else:
+                planned = _try(candidate, budget, 1000, 0)
+                cost = planned.costs.get("float32", Cost())
+                broken = planned.over.get("float32", planned.over.get("int8", {}))
+            if not broken:
+                found.append((candidate, cost))
+    return found
 
 
 def _files(model: nn.Module, side: int) -> dict[str, bytes]:

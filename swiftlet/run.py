@@ -96,3 +96,15 @@ class Run:
         if not isinstance(value, dict):
             raise BadFile(f"{path}: is not a stage of a run; delete it to compute that stage again")
         return value
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any] | None, list[str], float]:
+    """Of a run, without owning it: its result, or None if it is not finished; its stages; the seconds spent on it.
+
+    Raises BadFile if the folder holds no run.
+    """
+    if not (folder / "stages" / "claim.json").exists():
+        raise BadFile(f"{folder}: holds no run; give the folder that fit wrote to")
+    run = Run(folder)
+    stages = sorted(path.name.removesuffix(".json") for path in (folder / "stages").glob("*.json"))
+    return run.stored("result"), stages, float(run._read("clock", {"seconds": 0.0})["seconds"])

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from swiftlet.budget import LIMITS, Budget, Cost
-from swiftlet.check import Classifier, Scored, load_classifier, score
+from swiftlet.check import PARITY, Classifier, Scored, load_classifier, score
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
 from swiftlet.cost.count import count_onnx
@@ -21,9 +21,6 @@ from swiftlet.export.onnx import contract_grid, export_onnx, graph_digest, with_
 from swiftlet.runtime.race import SAME, Contestant, Measurement, compare, race
 
 CALIBRATION = 256  # training photos that set the int8 ranges
-# Largest difference of a score between a file and the PyTorch network that it was exported from. Integer kernels
-# round every sum once, the emulation in float does so elsewhere: a step here and there is no fault of the export.
-PARITY = {"float32": 1e-4, "int8": 0.05}
 RACE_SECONDS = 2.0
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from swiftlet.errors import BadInput
 from swiftlet.report.evidence import Evidence, Picture, Tried
 
-MISTAKES = 24  # pictures shown of each kind
+SHOWN = 24  # pictures of a kind
 SPACE = "\u00a0"  # between a number and its unit, so that no line ends there
 THUMB = 96  # px; larger pictures are shrunk to it, smaller ones stay as the network saw them
 HERE = Path(__file__).parent
@@ -45,6 +45,7 @@ def build_report(evidence: Evidence) -> str:
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     environment.filters |= {
         "percent": percent,
+        "points": points,
         "size": size,
         "count": count,
         "milliseconds": milliseconds,
@@ -63,6 +64,7 @@ def build_report(evidence: Evidence) -> str:
         wrong=round(evidence.n * (1 - evidence.accuracy)),
         mistakes=_most_confident(evidence.mistakes),
         lost=_most_confident(evidence.lost_to_int8),
+        shown=SHOWN,
         reasons=Counter(reason for _, reason in evidence.set_aside).most_common(),
     )
     # File names that are not text reach us as lone surrogates, which no encoding of a page can hold.
@@ -71,30 +73,11 @@ def build_report(evidence: Evidence) -> str:
 
 def chart(evidence: Evidence) -> dict[str, Any]:
     """What page.js draws: every candidate that was both trained and timed. A planned one has no accuracy to show."""
-    points = [
-        {
-            "name": t.name,
-            "family": t.name.partition("-")[0],
-            "precision": t.precision,
-            "ms": t.latency_ms,
-            "accuracy": 100 * t.accuracy,
-            "bytes": t.size_bytes,
-            "lines": [
-                f"{percent(t.accuracy)} on validation photos",
-                milliseconds(t.latency_ms),
-                size(t.size_bytes),
-                f"{count(t.macs)} MACs",
-                t.status,
-            ],
-            "delivered": t.delivered,
-        }
-        for t in evidence.tried
-        if t.accuracy is not None and t.latency_ms is not None
-    ]
+    measured = [t for t in evidence.tried if t.accuracy is not None and t.latency_ms is not None]
     limit = evidence.latency_limit_ms
-    spread = [p["ms"] for p in points] + ([] if limit is None else [limit])
+    spread = [t.latency_ms for t in measured if t.latency_ms is not None] + ([] if limit is None else [limit])
     return {
-        "points": points,
+        "points": [_point(t) for t in measured],
         "limit_ms": limit,
         "limit_text": None if limit is None else f"limit {limit:g} ms",
         "log": bool(spread) and max(spread) > 20 * min(spread),
@@ -107,6 +90,12 @@ def percent(share: float | None) -> str:
         return "–"
     text = f"{100 * share:.1f}"
     return f"{'>' + SPACE + '99.9' if text == '100.0' and share < 1 else text}{SPACE}%"
+
+
+def points(difference: float) -> str:
+    """Accuracy points: "0.5 points"; a gain is negative, and what rounds to none has no sign."""
+    text = f"{difference:.1f}".replace("-", "−")
+    return f"{text.removeprefix('−') if text == '−0.0' else text}{SPACE}points"
 
 
 def milliseconds(ms: float | None) -> str:
@@ -144,8 +133,28 @@ def png(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
+def _point(tried: Tried) -> dict[str, Any]:
+    assert tried.accuracy is not None
+    return {
+        "name": tried.name,
+        "family": tried.name.partition("-")[0],
+        "precision": tried.precision,
+        "ms": tried.latency_ms,
+        "accuracy": 100 * tried.accuracy,
+        "bytes": tried.size_bytes,
+        "lines": [
+            f"{percent(tried.accuracy)} on validation photos",
+            milliseconds(tried.latency_ms),
+            size(tried.size_bytes),
+            f"{count(tried.macs)} MACs",
+            tried.status,
+        ],
+        "delivered": tried.delivered,
+    }
+
+
 def _most_confident(pictures: tuple[Picture, ...]) -> list[Picture]:
-    return sorted(pictures, key=lambda picture: -picture.confidence)[:MISTAKES]
+    return sorted(pictures, key=lambda picture: -picture.confidence)[:SHOWN]
 
 
 def _hash(text: str) -> str:

@@ -31,7 +31,7 @@ function sorted(rows, column, sign) {
     const { dataset, textContent } = row.cells[column];
     return dataset.v === undefined ? textContent : dataset.v === "" ? null : Number(dataset.v);
   };
-  const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
+  const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b));
   return rows
     .map((row) => [value(row), row])
     .sort(([a], [b]) => (a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b)))

@@ -114,6 +114,12 @@ def fit(
         return Result.from_json(run.once("result", lambda: asdict(job.deliver(test=True))))
 
 
+def recipe_of(photos: Photos) -> Recipe:
+    """The recipe that suits the photos, from a look at some of them."""
+    sample = photos.train.subset(range(min(64, len(photos.train)))).pixels(InputContract(side=32))
+    return recipe_for(grey=bool((sample == sample[..., :1]).all()))
+
+
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Inside, the first Ctrl-C only sets what the yielded function returns; the second one raises as usual."""
@@ -149,8 +155,7 @@ class _Job:
 
     @cached_property
     def recipe(self) -> Recipe:
-        sample = self.photos.train.subset(range(min(64, len(self.photos.train)))).pixels(InputContract(side=32))
-        return recipe_for(grey=bool((sample == sample[..., :1]).all()))
+        return recipe_of(self.photos)
 
     @cached_property
     def plan(self) -> Plan:
