@@ -70,7 +70,9 @@ def load_classifier(
         return Classifier(program, artifact.contract, artifact.labels, artifact.golden, artifact.precision, ())
     shape = program.input_shape
     if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        raise BadInput(f"the file takes an input of shape {shape}; check needs one picture input, NCHW or NHWC with 3 channels")
+        raise BadInput(
+            f"the file takes an input of shape {shape}; check needs one picture input, NCHW or NHWC with 3 channels"
+        )
     height, width = shape[1:3] if shape[3] == 3 else shape[2:4]
     if height != width:
         raise BadInput(f"the file takes pictures of {height} x {width}; check needs square ones")
@@ -100,7 +102,8 @@ class Scored:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        return self.scores.argmax(1) == self.labels
+        right: npt.NDArray[np.bool_] = self.scores.argmax(1) == self.labels
+        return right
 
     @property
     def accuracy(self) -> float:
@@ -169,13 +172,16 @@ def check(
         outputs = scored.scores.shape[1]
         if len(classes) != outputs:
             raise BadInput(
-                f"{file}: gives {outputs} scores but there are {len(classes)} labels; name all outputs with --labels FILE"
+                f"{file}: gives {outputs} scores but there are {len(classes)} labels; name them with --labels FILE"
             )
         known = classes
     measurement = quick(classifier.program, runtime, threads, seconds=seconds)
     counted = count_onnx(content).cost
     cost = Cost(
-        **{name: getattr(counted, name) for name in ("params", "macs", "flops", "memory_access_bytes", "peak_activation_bytes")},
+        **{
+            name: getattr(counted, name)
+            for name in ("params", "macs", "flops", "memory_access_bytes", "peak_activation_bytes")
+        },
         size_bytes=len(content),
         latency_ms=measurement.p50_ms,
         runtime=runtime,

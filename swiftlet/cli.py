@@ -53,8 +53,7 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(f"{where}{error.strerror or error}; mend that and run the same command again", 2)
     except typer.TyperException as error:
-        error.show()
-        code = 2
+        code = _fail(error, 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted; the same command goes on from here", 130)
     sys.exit(code if isinstance(code, int) else 0)
@@ -75,7 +74,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None: ...
 
 
@@ -87,7 +88,9 @@ def fit(
     max_mmacs: MaxMmacs = None,
     max_drop: MaxDrop = 1.0,
     minutes: Minutes = 10.0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME. The same folder resumes.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/NAME. The same folder resumes.")
+    ] = None,
     seed: Seed = 0,
     plan: Annotated[Path | None, typer.Option(help="A plan.json, to repeat another run exactly.")] = None,
     json_: Json = False,
@@ -99,7 +102,13 @@ def fit(
     budget = _budget(max_ms, max_kb, max_mmacs, max_drop=max_drop)
     with bars(minutes=minutes) as progress:
         result = run(
-            photos, budget, minutes=minutes, out=out, seed=seed, plan=_read_plan(plan) if plan else None, progress=progress
+            photos,
+            budget,
+            minutes=minutes,
+            out=out,
+            seed=seed,
+            plan=_read_plan(plan) if plan else None,
+            progress=progress,
         )
     if json_:
         _print_json(asdict(result))
@@ -112,9 +121,13 @@ def _show(result: dict[str, Any], photos: Path | None = None) -> None:
     """The last screen: six lines, the next command last."""
     low, high = (100 * end for end in result["interval"])
     drop = 100 * (result["accuracy_float"] - result["accuracy"])
-    budget = "within the budget" if result["budget_met"] else "OVER: " + "; ".join(map(" ".join, result["over"].items()))
+    budget = (
+        "within the budget" if result["budget_met"] else "OVER: " + "; ".join(map(" ".join, result["over"].items()))
+    )
     what = {"test": "sealed test photos", "validation": "validation photos (interrupted: the test stays sealed)"}
-    print(f"file      {result['file']}  {result['network']}, {result['precision']}, {result['size_bytes'] / 1000:.1f} KB")
+    print(
+        f"file      {result['file']}  {result['network']}, {result['precision']}, {result['size_bytes'] / 1000:.1f} KB"
+    )
     print(
         f"accuracy  {100 * result['accuracy']:.2f} % (95 % {low:.1f} to {high:.1f}) on {result['n']} "
         f"{what[result['split']]}; {drop:+.2f} points below its float parent"
@@ -177,12 +190,16 @@ def plan(
         verdict = f"fits as {' or '.join(planned.feasible)}" if planned.feasible else f"over ({why})"
         table.add_row(planned.candidate.name, f"{planned.macs / 1e6:.1f}", *cells, verdict)
     Console().print(table)
-    print(f"\n{len(made.planned)} candidates counted and timed in {made.seconds:.1f} s; fit would train, in this order:")
+    print(
+        f"\n{len(made.planned)} candidates counted and timed in {made.seconds:.1f} s; fit would train, in this order:"
+    )
     for name in made.shortlist:
         steps = [rung[name] for rung in made.rungs]
         ms = made.find(name).train_ms or 0.0
         seconds = sum(steps) * made.batch * ms / 1000
-        print(f"  {name}: {ms:.2f} ms a picture, up to {sum(steps)} steps in {len(steps)} rounds, {seconds / 60:.1f} min")
+        print(
+            f"  {name}: {ms:.2f} ms a picture, up to {sum(steps)} steps in {len(steps)} rounds, {seconds / 60:.1f} min"
+        )
     limits = _flags(max_ms, max_kb, max_mmacs)
     print(f"next      swiftlet fit {f'{photos} ' if photos else ''}{limits}--minutes {minutes:g}")
     return 0
@@ -242,7 +259,9 @@ def count(
         height, width = (side, side) if side else known.input[1:]
         counted = count_model(create_model(model, **given), (channels, height, width))
     elif arguments or side:
-        raise BadInput(f"count: {model} is a file, which has its arguments and its side inside; leave out -a and --side")
+        raise BadInput(
+            f"count: {model} is a file, which has its arguments and its side inside; leave out -a and --side"
+        )
     else:
         counted = count_onnx(Path(model))
     cost = counted.cost
@@ -258,7 +277,9 @@ def count(
             column.justify = "right"
         for layer in counted.layers:
             shape = "x".join(map(str, layer.output))
-            table.add_row(layer.name, layer.op, shape, *(f"{n:,}" for n in (layer.params, layer.macs, layer.memory_access_bytes)))
+            table.add_row(
+                layer.name, layer.op, shape, *(f"{n:,}" for n in (layer.params, layer.macs, layer.memory_access_bytes))
+            )
         Console().print(table)
         print()
     print(f"params           {cost.params:>15,}")
@@ -276,7 +297,9 @@ def count(
 @app.command("time")
 def time_(
     files: Annotated[list[Path], typer.Argument(help="ONNX files.")],
-    runtime: Annotated[list[str] | None, typer.Option(help="onnxruntime, torch; repeatable. Default: onnxruntime.")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime, torch; repeatable. Default: onnxruntime.")
+    ] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Threads; repeatable. Default: 1.")] = None,
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
     seconds: Annotated[float, typer.Option(help="Length of the race.")] = 5.0,
@@ -301,7 +324,13 @@ def time_(
     table = Table("file", "runtime", "threads", "p50 ms", "95 %", "p90 ms", "n", "", box=None, header_style="bold")
     for contestant, m in zip(contestants, measured, strict=True):
         low, high = m.interval_ms
-        cells = (f"{m.p50_ms:.4g}", f"{low:.4g} to {high:.4g}", f"{m.p90_ms:.4g}", str(m.n), "" if m.stable else "too noisy to rank")
+        cells = (
+            f"{m.p50_ms:.4g}",
+            f"{low:.4g} to {high:.4g}",
+            f"{m.p90_ms:.4g}",
+            str(m.n),
+            "" if m.stable else "too noisy to rank",
+        )
         table.add_row(str(contestant.file), m.runtime, str(m.threads), *cells)
     Console().print(table)
     print(f"\n{verdict}\n{machine()}")
@@ -311,14 +340,17 @@ def time_(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="An ONNX classifier, ours or not.")],
-    photos: Annotated[Path | None, typer.Argument(help="A folder per class or an .npz; without: parity and time only.")] = None,
+    photos: Annotated[
+        Path | None, typer.Argument(help="A folder per class or an .npz; without: parity and time only.")
+    ] = None,
     max_ms: MaxMs = None,
     max_kb: MaxKb = None,
     runtime: Annotated[str, typer.Option(help="onnxruntime or torch.")] = "onnxruntime",
     threads: Threads = 1,
     labels: Annotated[Path | None, typer.Option(help="Names of a foreign file's outputs, one a line.")] = None,
     normalize: Annotated[
-        str | None, typer.Option(help="What a foreign file sees: 'MEAN STD', each 1 or 3 numbers in 0..255, comma-separated.")
+        str | None,
+        typer.Option(help="What a foreign file sees: 'MEAN STD', each 1 or 3 numbers in 0..255, comma-separated."),
     ] = None,
     json_: Json = False,
 ) -> int:
@@ -332,7 +364,11 @@ def check(
     passed = not done.over and done.parity_ok is not False
     if json_:
         flat = {k: v for k, v in asdict(done).items() if k not in ("measurement", "cost")}
-        flat |= {"size_bytes": done.cost.size_bytes, "p50_ms": done.measurement.p50_ms, "p90_ms": done.measurement.p90_ms}
+        flat |= {
+            "size_bytes": done.cost.size_bytes,
+            "p50_ms": done.measurement.p50_ms,
+            "p90_ms": done.measurement.p90_ms,
+        }
         _print_json(flat | {"cost": asdict(done.cost), "machine": done.measurement.machine})
         return int(not passed)
     print(f"file      {file}  {done.cost.size_bytes:,} bytes, {(done.cost.macs or 0) / 1e6:.2f} M MACs")
@@ -340,7 +376,8 @@ def check(
         low, high = (100 * end for end in done.interval)
         aside = f"; {done.set_aside} files set aside" if done.set_aside else ""
         print(f"accuracy  {100 * done.accuracy:.2f} % (95 % {low:.1f} to {high:.1f}) on {done.n} photos{aside}")
-    print(f"latency   {done.measurement} on {runtime}, {threads} thread{'s' if threads > 1 else ''}; {done.measurement.machine}")
+    place = f"{runtime}, {threads} thread{'s' if threads > 1 else ''}; {done.measurement.machine}"
+    print(f"latency   {done.measurement} on {place}")
     if done.parity_max_abs is None:
         print("parity    not measured: the file holds no golden record")
     else:
@@ -444,11 +481,13 @@ def _normalisation(text: str) -> Any:
     from swiftlet.data.contract import InputContract
 
     try:
-        triples = [[float(n) for n in part.split(",")] for part in text.split()]
+        triples: Any = [[float(n) for n in part.split(",")] for part in text.split()]
         mean, std = (tuple(t * 3 if len(t) == 1 else t) for t in triples)
         return InputContract(side=224, mean=mean, std=std)
     except ValueError as error:
-        raise BadInput(f"--normalize {text!r}: write mean and std, as in '127.5 127.5' or '124,116,104 58,57,57'") from error
+        raise BadInput(
+            f"--normalize {text!r}: write mean and std, as in '127.5 127.5' or '124,116,104 58,57,57'"
+        ) from error
 
 
 def _read_plan(path: Path) -> Any:

@@ -74,8 +74,7 @@ class Result:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Result":
         return cls(
-            **data
-            | {"interval": tuple(data["interval"]), "cost": Cost(**data["cost"]), "tried": tuple(data["tried"])}
+            **data | {"interval": tuple(data["interval"]), "cost": Cost(**data["cost"]), "tried": tuple(data["tried"])}
         )
 
 

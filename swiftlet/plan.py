@@ -19,7 +19,7 @@ from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
 from swiftlet.cost.count import count_model, count_onnx
 from swiftlet.data.contract import InputContract
-from swiftlet.errors import BadFile, BadInput, Infeasible
+from swiftlet.errors import BadFile, Infeasible
 from swiftlet.export.onnx import contract_grid, export_onnx
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
@@ -89,7 +89,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All candidates, the names of those worth training in order of promise, and how many steps each rung gives them."""
+    """All candidates; the names of those worth training, in order of promise; how many steps each rung gives them."""
 
     planned: tuple[Planned, ...]
     shortlist: tuple[str, ...]
@@ -232,7 +232,9 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
     """Export, count, and, unless the counts alone rule it out, time both precisions of one candidate."""
     model = candidate.build(num_classes, seed)
     counted = count_model(model, (3, candidate.side, candidate.side)).cost
-    least = Cost(params=counted.params, macs=counted.macs, flops=counted.flops, size_bytes=counted.params)  # int8 weights
+    least = Cost(
+        params=counted.params, macs=counted.macs, flops=counted.flops, size_bytes=counted.params
+    )  # int8 weights
     broken = {name: why for name, why in budget.over(least).items() if getattr(least, name) is not None}
     if broken:
         return Planned(candidate=candidate, costs={"int8": least}, over={"int8": broken})
@@ -245,7 +247,7 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
         graph = count_onnx(file).cost
         counts = {name: getattr(graph, name) for name in LIMITS if name != "latency_ms"}
         counts["size_bytes"] = len(file) + METADATA_BYTES + METADATA_BYTES_PER_CLASS * num_classes
-        place = {"runtime": runtime, "threads": budget.threads, "batch": budget.batch}
+        place: dict[str, Any] = {"runtime": runtime, "threads": budget.threads, "batch": budget.batch}
         costs[precision] = Cost(**counts, latency_ms=p50, **place)
         over[precision] = budget.over(costs[precision])
         if budget.latency_ms is not None and p50 <= budget.latency_ms < p50 * LATENCY_MARGIN:
@@ -303,10 +305,7 @@ def _rungs(shortlist: list[Planned], seconds: float, batch: int) -> tuple[dict[s
         sizes.append(sizes[-1] // 2)
     shares = [1.0] if len(sizes) == 1 else [0.5 / (len(sizes) - 1)] * (len(sizes) - 1) + [0.5]
     return tuple(
-        {
-            p.candidate.name: max(20, int(1000 * seconds * share / size / (_train_ms(p) * batch)))
-            for p in shortlist
-        }
+        {p.candidate.name: max(20, int(1000 * seconds * share / size / (_train_ms(p) * batch))) for p in shortlist}
         for share, size in zip(shares, sizes, strict=True)
     )
 

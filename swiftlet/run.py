@@ -39,13 +39,17 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise RunBusy(f"{self.folder}: another swiftlet is at work there; wait for it or choose another --out") from None
+            raise RunBusy(
+                f"{self.folder}: another swiftlet is at work there; wait for it or choose another --out"
+            ) from None
         for leftover in self.folder.rglob(".*.tmp"):  # of a killed process: nobody else can be writing
             leftover.unlink()
         self._before = float(self._read("clock", {"seconds": 0.0})["seconds"])
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self.tick(force=True)
         self._lock.close()
@@ -65,9 +69,8 @@ class Run:
         """Remember what this run is; a later process must want the same. Raises BadInput naming what differs."""
         for key, value in self.once("claim", lambda: facts).items():
             if facts.get(key) != value:
-                raise BadInput(
-                    f"{self.folder}: holds a run with {key} = {value!r}, now asked for {facts.get(key)!r}; choose another --out"
-                )
+                held = f"{self.folder}: holds a run with {key} = {value!r}"
+                raise BadInput(f"{held}, now asked for {facts.get(key)!r}; choose another --out")
 
     def once(self, stage: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The stored result of a stage; computed, and stored whole, if there is none yet."""

@@ -1,6 +1,7 @@
 """Shrinking under one gate: a trained network in, the float file or the int8 file out, whichever proved itself."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ def shrink(
     if grid is None:
         raise BadInput("shrink: int8 needs one whole-number mean and one std for all channels in the input contract")
     folded, fold_record = fold_batchnorm(model.eval())
-    images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)
+    images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)  # type: ignore[no-untyped-call]
     integer, quantize_record = quantize(folded, images, input_scale=grid[0], input_zero_point=grid[1])
 
     runtime = budget.runtime or "onnxruntime"
@@ -109,7 +110,7 @@ def measured_cost(file: bytes, measurement: Measurement) -> Cost:
     """What a file costs: counted from its graph, its own bytes, and the measured median latency."""
     counted = count_onnx(file).cost
     counts = {name: getattr(counted, name) for name in LIMITS if name not in ("size_bytes", "latency_ms")}
-    place = {"runtime": measurement.runtime, "threads": measurement.threads, "batch": measurement.batch}
+    place: dict[str, Any] = {"runtime": measurement.runtime, "threads": measurement.threads, "batch": measurement.batch}
     return Cost(**counts, size_bytes=len(file), latency_ms=measurement.p50_ms, **place)
 
 

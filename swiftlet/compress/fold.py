@@ -1,6 +1,7 @@
 """Folding BatchNorm into the convolution before it."""
 
 import copy
+from typing import Any
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -19,8 +20,9 @@ def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
     if model.training:
         raise BadInput("fold_batchnorm: call model.eval() first, batch statistics are still moving")
     new = fx.symbolic_trace(copy.deepcopy(model))
-    modules = dict(new.named_modules())
+    modules: dict[str, Any] = dict(new.named_modules())
     changed, skipped = [], []
+    node: Any  # torch types the args of an fx.Node so broadly that every use would need a cast
     for node in list(new.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
             continue

@@ -8,6 +8,7 @@ the same grids as QuantizeLinear / DequantizeLinear pairs. Jacob et al. 2018, ar
 import copy
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,6 +17,7 @@ from swiftlet.compress.record import Record
 from swiftlet.errors import BadInput, NothingToDo
 
 SAMPLES = 4_000  # values kept per activation and batch: enough for a range
+Node = Any  # an fx.Node: torch types its args so broadly that every use would need a cast
 CLIPS = torch.linspace(1.0, 0.3, 36)  # shares of the full range that are tried
 
 
@@ -49,9 +51,11 @@ def quantize(
     if model.training:
         raise BadInput("quantize: call model.eval() first, batch statistics are still moving")
     new = copy.deepcopy(model)
-    modules = dict(new.named_modules())
-    image = next(n for n in new.graph.nodes if n.op == "placeholder")
-    points = {node: _activation_after(node, modules) for node in new.graph.nodes if _computes(node, modules)}
+    modules: dict[str, Any] = dict(new.named_modules())
+    image: Node = next(n for n in new.graph.nodes if n.op == "placeholder")
+    points: dict[Node, Node] = {
+        node: _activation_after(node, modules) for node in new.graph.nodes if _computes(node, modules)
+    }
     points = {node: end for node, end in points.items() if not _feeds_output(end)}
     samples = _observe(new, set(points.values()), batches)
 
@@ -92,36 +96,36 @@ def _round_to(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return ((x / scale).round().add(zero_point).clamp(0, 255) - zero_point) * scale
 
 
-def _computes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _computes(node: Node, modules: dict[str, Any]) -> bool:
     """True for the operations whose result an integer kernel rounds to its own grid."""
     if node.op == "call_module":
         return isinstance(modules[node.target], nn.Conv2d | nn.Linear | nn.AdaptiveAvgPool2d)
     return node.op == "call_function" and node.target in (operator.add, torch.add)
 
 
-def _keeps_grid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _keeps_grid(node: Node, modules: dict[str, Any]) -> bool:
     """True for operations that only move values, so that the grid of their input is theirs."""
     kept = (nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d)
     return (node.op == "call_module" and isinstance(modules[node.target], kept)) or node.target is torch.flatten
 
 
-def _activation_after(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
+def _activation_after(node: Node, modules: dict[str, Any]) -> Node:
     """The ReLU that alone reads `node`, if there is one: integer kernels round after it. Otherwise `node`."""
     user = next(iter(node.users))
     fused = user.op == "call_module" and isinstance(modules[user.target], nn.ReLU | nn.ReLU6)
     return user if fused and len(node.users) == 1 else node
 
 
-def _feeds_output(node: fx.Node) -> bool:
+def _feeds_output(node: Node) -> bool:
     return any(user.op == "output" for user in node.users)
 
 
-def _observe(model: fx.GraphModule, nodes: set[fx.Node], batches: Iterable[Tensor]) -> dict[fx.Node, Tensor]:
+def _observe(model: fx.GraphModule, nodes: set[Node], batches: Iterable[Tensor]) -> dict[Node, Tensor]:
     """The values that `nodes` take on the calibration images: at most SAMPLES a batch, always with the extremes."""
-    seen: dict[fx.Node, list[Tensor]] = {node: [] for node in nodes}
+    seen: dict[Node, list[Tensor]] = {node: [] for node in nodes}
 
     class Watch(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> object:
+        def run_node(self, n: Node) -> Any:
             result = super().run_node(n)
             if n in seen:
                 flat = result.flatten()
@@ -163,5 +167,5 @@ def _quantize_weights(layer: nn.Conv2d | nn.Linear, input_scale: Tensor) -> None
         layer.register_buffer("weight_scale", scale)
         layer.register_buffer("bias_scale", scale * input_scale)
         if layer.bias is not None:
-            steps = (layer.bias / layer.bias_scale).round().clamp(-(2**31 - 1), 2**31 - 1)
-            layer.bias.copy_(steps * layer.bias_scale)
+            steps = (layer.bias / (scale * input_scale)).round().clamp(-(2**31 - 1), 2**31 - 1)
+            layer.bias.copy_(steps * (scale * input_scale))

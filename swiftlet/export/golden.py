@@ -32,11 +32,13 @@ def parity(run: Run, contract: InputContract, record: object) -> float:
     """
     pictures = dict(golden_pictures())
     try:
-        names, digests = list(record["pictures"]), list(record["pixels_sha256"])  # type: ignore[index, call-overload]
-        expected = np.array(record["scores"], np.float64)  # type: ignore[index, call-overload]
+        names, digests = list(record["pictures"]), list(record["pixels_sha256"])  # type: ignore[index]
+        expected = np.array(record["scores"], np.float64)  # type: ignore[index]
         images = np.stack([contract.pixels(pictures[name]) for name in names])
     except (TypeError, KeyError, ValueError) as error:
-        raise BadFile(f"the golden record in the file's metadata is malformed ({error!r}); export the file again") from error
+        raise BadFile(
+            f"the golden record in the file's metadata is malformed ({error!r}); export the file again"
+        ) from error
     for name, image, digest in zip(names, images, digests, strict=True):
         if _digest(image) != digest:
             raise BadFile(f"golden picture {name}: this machine computes other pixels than the file was tested with")

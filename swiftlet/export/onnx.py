@@ -12,6 +12,7 @@ import hashlib
 import operator
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,8 @@ from swiftlet.errors import BadInput
 
 OPSET, IR_VERSION = 13, 7  # the floor: per-channel QuantizeLinear needs 13; ONNX Runtime reads these since 1.7 (2021)
 MAX_METADATA = 1_000_000
+
+Node = Any  # an fx.Node: torch types its args so broadly that every use would need a cast
 
 
 def export_onnx(model: nn.Module, contract: InputContract, metadata: dict[str, str] | None = None) -> bytes:
@@ -60,7 +63,7 @@ def with_metadata(file: bytes, metadata: dict[str, str]) -> bytes:
     model = onnx.load_from_string(file)
     del model.metadata_props[:]
     helper.set_model_props(model, dict(sorted(metadata.items())))
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def graph_digest(file: bytes) -> str:
@@ -74,20 +77,20 @@ def _classes(model: fx.GraphModule, side: int) -> int:
         out = model(torch.zeros(1, 3, side, side))
     if not isinstance(out, Tensor) or out.ndim != 2:
         raise BadInput("export_onnx: the network must return logits of shape (B, classes)")
-    return out.shape[1]
+    return int(out.shape[1])
 
 
 class _Graph:
     """ONNX nodes and initializers as they grow; `names` maps each fx node to the tensor that holds its value."""
 
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
+    def __init__(self, modules: dict[str, Any]) -> None:
         self.modules = modules
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.names: dict[fx.Node, str] = {}
+        self.names: dict[Node, str] = {}
         self._fresh = count()
 
-    def add(self, node: fx.Node, contract: InputContract) -> None:
+    def add(self, node: Node, contract: InputContract) -> None:
         if node.op == "placeholder":
             self.names[node] = self.normalised_image(contract)
             return
@@ -102,18 +105,19 @@ class _Graph:
             raise BadInput(f"export_onnx: {where} is a {name}, which the exporter cannot write; use one that it can")
         self.names[node] = write(self, node)
 
-    def op(self, kind: str, *inputs: str, output: str | None = None, name: str | None = None, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, output: str | None = None, name: str | None = None, **attributes: Any) -> str:
+        """Append a node and return the name of its output."""
         output = output or f"{next(self._fresh):x}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, **attributes))
         return output
 
-    def const(self, value: np.ndarray) -> str:
+    def const(self, value: Any) -> str:
         name = f"{next(self._fresh):x}"
         self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def normalised_image(self, contract: InputContract) -> str:
-        """uint8 (N, side, side, 3) -> float (N, 3, side, side): one DequantizeLinear where the mean is a whole number."""
+        """uint8 (N, side, side, 3) -> float (N, 3, side, side); one DequantizeLinear if the mean is whole."""
         image = self.op("Transpose", "image", perm=[0, 3, 1, 2])
         grid = contract_grid(contract)
         if grid is not None:
@@ -122,7 +126,7 @@ class _Graph:
         centred = self.op("Sub", self.op("Cast", image, to=TensorProto.FLOAT), self.const(mean))
         return self.op("Div", centred, self.const(std))
 
-    def parameters(self, layer: nn.Conv2d | nn.Linear) -> list[str]:
+    def parameters(self, layer: Any) -> list[str]:
         """Weight and bias as float constants, or, if quantized, as integers with their scales."""
         weight = layer.weight.detach().numpy()
         bias = None if layer.bias is None else layer.bias.detach().numpy()
@@ -145,14 +149,14 @@ def contract_grid(contract: InputContract) -> tuple[float, int] | None:
     return 1 / contract.std[0], int(contract.mean[0])
 
 
-Writer = Callable[[_Graph, fx.Node], str]
+Writer = Callable[[_Graph, Node], str]
 
 
-def _input(graph: _Graph, node: fx.Node, position: int = 0) -> str:
+def _input(graph: _Graph, node: Node, position: int = 0) -> str:
     return graph.names[node.args[position]]
 
 
-def _pads(padding: object) -> list[int]:
+def _pads(padding: Any) -> list[int]:
     """PyTorch's symmetric padding as ONNX's begins and ends."""
     if isinstance(padding, str):
         raise BadInput(f"export_onnx: padding={padding!r} is not supported; give it as numbers")
@@ -160,15 +164,15 @@ def _pads(padding: object) -> list[int]:
     return [h, w, h, w]
 
 
-def _pair(value: object) -> list[int]:
+def _pair(value: Any) -> list[int]:
     return list(value) if isinstance(value, tuple) else [value, value]
 
 
-def _conv(graph: _Graph, node: fx.Node) -> str:
+def _conv(graph: _Graph, node: Node) -> str:
     conv = graph.modules[node.target]
     if conv.padding_mode != "zeros":
-        raise BadInput(f"export_onnx: {node.target!r} has padding_mode={conv.padding_mode!r}; only 'zeros' is supported")
-    attributes: dict[str, object] = {"kernel_shape": list(conv.kernel_size)}
+        raise BadInput(f"export_onnx: {node.target!r} has padding_mode={conv.padding_mode!r}; use 'zeros'")
+    attributes: dict[str, Any] = {"kernel_shape": list(conv.kernel_size)}
     for key, value, default in (
         ("strides", list(conv.stride), [1, 1]),
         ("pads", _pads(conv.padding), [0, 0, 0, 0]),
@@ -180,48 +184,54 @@ def _conv(graph: _Graph, node: fx.Node) -> str:
     return graph.op("Conv", _input(graph, node), *graph.parameters(conv), name=node.target, **attributes)
 
 
-def _linear(graph: _Graph, node: fx.Node) -> str:
-    return graph.op("Gemm", _input(graph, node), *graph.parameters(graph.modules[node.target]), name=node.target, transB=1)
+def _linear(graph: _Graph, node: Node) -> str:
+    layer = graph.parameters(graph.modules[node.target])
+    return graph.op("Gemm", _input(graph, node), *layer, name=node.target, transB=1)
 
 
-def _batchnorm(graph: _Graph, node: fx.Node) -> str:
+def _batchnorm(graph: _Graph, node: Node) -> str:
     bn = graph.modules[node.target]
     values = (bn.weight, bn.bias, bn.running_mean, bn.running_var)
     consts = [graph.const(v.detach().numpy()) for v in values]
     return graph.op("BatchNormalization", _input(graph, node), *consts, name=node.target, epsilon=bn.eps)
 
 
-def _relu6(graph: _Graph, node: fx.Node) -> str:
+def _relu6(graph: _Graph, node: Node) -> str:
     return graph.op("Clip", _input(graph, node), graph.const(np.float32(0)), graph.const(np.float32(6)))
 
 
-def _hardsigmoid(graph: _Graph, node: fx.Node) -> str:
+def _hardsigmoid(graph: _Graph, node: Node) -> str:
     return graph.op("HardSigmoid", _input(graph, node), alpha=1 / 6, beta=0.5)
 
 
-def _hardswish(graph: _Graph, node: fx.Node) -> str:
+def _hardswish(graph: _Graph, node: Node) -> str:
     return graph.op("Mul", _input(graph, node), _hardsigmoid(graph, node))  # HardSwish itself came with opset 14
 
 
-def _silu(graph: _Graph, node: fx.Node) -> str:
+def _silu(graph: _Graph, node: Node) -> str:
     return graph.op("Mul", _input(graph, node), graph.op("Sigmoid", _input(graph, node)))
 
 
-def _max_pool(graph: _Graph, node: fx.Node) -> str:
+def _max_pool(graph: _Graph, node: Node) -> str:
     pool = graph.modules[node.target]
     size, stride = _pair(pool.kernel_size), _pair(pool.stride)
-    window = {"kernel_shape": size, "strides": stride, "pads": _pads(pool.padding), "dilations": _pair(pool.dilation)}
+    window: dict[str, Any] = {
+        "kernel_shape": size,
+        "strides": stride,
+        "pads": _pads(pool.padding),
+        "dilations": _pair(pool.dilation),
+    }
     return graph.op("MaxPool", _input(graph, node), ceil_mode=int(pool.ceil_mode), **window)
 
 
-def _global_pool(graph: _Graph, node: fx.Node) -> str:
+def _global_pool(graph: _Graph, node: Node) -> str:
     pool = graph.modules[node.target]
     if pool.output_size not in (1, (1, 1)):
         raise BadInput(f"export_onnx: {node.target!r} pools to {pool.output_size}; only 1 x 1 is supported")
     return graph.op("GlobalAveragePool", _input(graph, node))
 
 
-def _flatten(graph: _Graph, node: fx.Node) -> str:
+def _flatten(graph: _Graph, node: Node) -> str:
     if node.op == "call_module":
         dims = (graph.modules[node.target].start_dim, graph.modules[node.target].end_dim)
     else:
@@ -232,22 +242,22 @@ def _flatten(graph: _Graph, node: fx.Node) -> str:
     return graph.op("Flatten", _input(graph, node), axis=1)
 
 
-def _fake_quantize(graph: _Graph, node: fx.Node) -> str:
+def _fake_quantize(graph: _Graph, node: Node) -> str:
     grid = graph.modules[node.target]
     scale, zero = graph.const(grid.scale.numpy()), graph.const(grid.zero_point.numpy().astype(np.uint8))
     return graph.op("DequantizeLinear", graph.op("QuantizeLinear", _input(graph, node), scale, zero), scale, zero)
 
 
 def _binary(kind: str) -> Writer:
-    def write(graph: _Graph, node: fx.Node) -> str:
+    def write(graph: _Graph, node: Node) -> str:
         if not all(isinstance(arg, fx.Node) for arg in node.args):
-            raise BadInput(f"export_onnx: {node.name!r} combines a tensor with a number; only two tensors are supported")
+            raise BadInput(f"export_onnx: {node.name!r} combines a tensor with a number; use two tensors")
         return graph.op(kind, _input(graph, node, 0), _input(graph, node, 1))
 
     return write
 
 
-def _concat(graph: _Graph, node: fx.Node) -> str:
+def _concat(graph: _Graph, node: Node) -> str:
     axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     return graph.op("Concat", *(graph.names[part] for part in node.args[0]), axis=axis)
 

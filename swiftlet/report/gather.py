@@ -65,8 +65,8 @@ def gather(
         limits=tuple(_limits(budget, result)),
         tried=tuple(Tried(**row) for row in result["tried"]),
         classes=tuple(_class_row(i, ours, photos.classes) for i in range(len(photos.classes))),
-        mistakes=tuple(_picture(i, ours, split, pixels, photos.classes) for i in wrong),
-        lost_to_int8=tuple(_picture(i, scored["int8"], split, pixels, photos.classes) for i in lost),
+        mistakes=tuple(_picture(i, ours, split, pixels, photos.classes) for i in wrong.tolist()),
+        lost_to_int8=tuple(_picture(i, scored["int8"], split, pixels, photos.classes) for i in lost.tolist()),
         photos_found=audit.found,
         photos_used=audit.used,
         set_aside=tuple((item.key, item.reason) for item in audit.set_aside),
@@ -80,7 +80,8 @@ def gather(
             "file (SHA-256)": digest,
             "seed": str(seed),
             "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
-            "candidates": f"{len(plan.planned)} counted and timed in {plan.seconds:.0f} s, trained: {', '.join(plan.shortlist)}",
+            "candidates": f"{len(plan.planned)} counted and timed in {plan.seconds:.0f} s",
+            "trained": ", ".join(plan.shortlist),
             "time": f"{result['seconds']:.0f} s in all",
         },
     )
@@ -110,7 +111,11 @@ def _limits(budget: Budget, result: dict[str, Any]) -> list[Limit]:
     drop = 100 * (result["accuracy_float"] - result["accuracy"])
     if result["precision"] != "float32":
         measured = f"{drop:+.1f} points here; the gate looked at the validation photos"
-        lines.append(Limit(name="drop", limit=f"at most {budget.max_drop:g} points", measured=measured, met=drop <= budget.max_drop))
+        lines.append(
+            Limit(
+                name="drop", limit=f"at most {budget.max_drop:g} points", measured=measured, met=drop <= budget.max_drop
+            )
+        )
     return lines
 
 
@@ -127,9 +132,7 @@ def _class_row(label: int, scored: Scored, classes: tuple[str, ...]) -> ClassRow
     )
 
 
-def _picture(
-    i: int, scored: Scored, split: Split, pixels: npt.NDArray[np.uint8], classes: tuple[str, ...]
-) -> Picture:
+def _picture(i: int, scored: Scored, split: Split, pixels: npt.NDArray[np.uint8], classes: tuple[str, ...]) -> Picture:
     return Picture(
         key=split.keys[i],
         pixels=pixels[i],

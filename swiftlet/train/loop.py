@@ -43,7 +43,7 @@ class Training:
     def __init__(
         self, model: nn.Module, pictures: Pictures, contract: InputContract, recipe: Recipe, *, steps: int, seed: int
     ) -> None:
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pictures, self.contract, self.recipe, self.steps, self.seed = pictures, contract, recipe, steps, seed
         self.canvas = replace(contract, side=pictures.pixels.shape[1])
         self.step = 0
@@ -53,7 +53,11 @@ class Training:
         )
 
     def run(
-        self, *, checkpoint: Path | None = None, should_stop: Callable[[], bool] = lambda: False, progress: Progress | None = None
+        self,
+        *,
+        checkpoint: Path | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        progress: Progress | None = None,
     ) -> bool:
         """Train to the end, or until should_stop() says so between two steps. Returns True if the end was reached.
 
@@ -87,7 +91,7 @@ class Training:
             logits = self.model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self._average()
         self.step += 1
@@ -128,14 +132,14 @@ class Training:
         step = facts.pop("step")
         for key, value in self._fingerprint().items():
             if facts.get(key) != value:
-                raise BadFile(f"{path}: was saved with {key}={facts.get(key)!r}, this run has {value!r}; use another --out")
+                raise BadFile(f"{path}: was saved with {key}={facts.get(key)!r}, this run has {value!r}; delete it")
         self.model.load_state_dict({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")})
         self.ema = {k.removeprefix("ema."): t for k, t in tensors.items() if k.startswith("ema.")}
         for name, p in self.model.named_parameters():
             if f"momentum.{name}" in tensors:
                 moment = tensors[f"momentum.{name}"].contiguous(memory_format=torch.preserve_format)
                 self.optimizer.state[p]["momentum_buffer"] = moment
-        self.step = int(step)  # type: ignore[call-overload]
+        self.step = int(step)
 
     def _fingerprint(self) -> dict[str, object]:
         shape = list(self.pictures.pixels.shape)
@@ -152,7 +156,8 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Two optimizer groups: decayed weights; and BatchNorm, biases and depthwise weights, which are not decayed."""
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for module in model.modules():
         for name, p in module.named_parameters(recurse=False):
             depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and module.weight.shape[1] == 1

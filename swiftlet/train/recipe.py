@@ -29,7 +29,7 @@ class Recipe:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if not (0 < self.lr and 0 <= self.momentum < 1 and self.batch >= 1 and 0 < self.min_area <= 1):
+        if not (self.lr > 0 and 0 <= self.momentum < 1 and self.batch >= 1 and 0 < self.min_area <= 1):
             raise BadInput(f"Recipe {self.name!r}: needs lr > 0, 0 <= momentum < 1, batch >= 1, 0 < min_area <= 1")
 
     def to_json(self) -> dict[str, object]:

@@ -27,7 +27,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:  # (B, c_in, H, W)
-        y = self.project(self.depthwise(self.expand(x)))  # (B, c_out, H / stride, W / stride)
+        y: Tensor = self.project(self.depthwise(self.expand(x)))  # (B, c_out, H / stride, W / stride)
         return x + y if self.residual else y
 
 
