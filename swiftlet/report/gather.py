@@ -62,6 +62,7 @@ def gather(
         p90_ms=result["p90_ms"],
         size_bytes=result["size_bytes"],
         machine=result["machine"],
+        latency_limit_ms=budget.latency_ms,
         limits=tuple(_limits(budget, result)),
         tried=tuple(Tried(**row) for row in result["tried"]),
         classes=tuple(_class_row(i, ours, photos.classes) for i in range(len(photos.classes))),
@@ -77,7 +78,6 @@ def gather(
             "swiftlet": __version__,
             "machine": result["machine"],
             "photos (SHA-256)": audit.digest,
-            "file (SHA-256)": digest,
             "seed": str(seed),
             "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
             "candidates": f"{len(plan.planned)} counted and timed in {plan.seconds:.0f} s",
@@ -89,7 +89,7 @@ def gather(
 
 def _verdict(result: dict[str, Any]) -> str:
     if result["over"]:
-        return "over budget: " + "; ".join(f"{name} {why}" for name, why in result["over"].items())
+        return "Over budget: " + "; ".join(f"{name} {why}" for name, why in result["over"].items())
     return f"{result['network']} as {result['precision']}, within the budget"
 
 
