@@ -1,6 +1,6 @@
 """Checking a file: what an ONNX classifier, ours or not, does on photos, measured on the file itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from swiftlet.cost.screen import read_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import load_labelled
 from swiftlet.data.split import Split
-from swiftlet.errors import BadFile, BadInput
+from swiftlet.errors import BadInput
 from swiftlet.export.artifact import read_artifact
 from swiftlet.export.golden import parity
 from swiftlet.runtime import get_runtime
@@ -121,6 +121,18 @@ def score(classifier: Classifier, split: Split, pixels: npt.NDArray[np.uint8] | 
     return Scored(classifier.scores(pixels), split.labels, split.keys)
 
 
+def measured_cost(file: Path | bytes, measurement: Measurement) -> Cost:
+    """What a file costs: counted from its graph, its own bytes, and the measured median latency."""
+    counted = count_onnx(file).cost
+    return replace(
+        counted,
+        latency_ms=measurement.p50_ms,
+        runtime=measurement.runtime,
+        threads=measurement.threads,
+        batch=measurement.batch,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """What `swiftlet check` found. accuracy and interval are None without photos, parity without a golden record."""
@@ -160,8 +172,7 @@ def check(
     `labels` name the outputs of a file that does not know them; without, the sorted folder names are taken, which
     must then be as many as the outputs. Raises BadFile, BadPhotos, BadInput.
     """
-    content = file_bytes(file)
-    classifier = load_classifier(content, runtime=runtime, threads=threads, contract=contract)
+    classifier = load_classifier(file, runtime=runtime, threads=threads, contract=contract)
     notes, scored, set_aside = list(classifier.notes), None, 0
     known = classifier.labels or labels
     if photos is not None:
@@ -176,18 +187,7 @@ def check(
             )
         known = classes
     measurement = quick(classifier.program, runtime, threads, seconds=seconds)
-    counted = count_onnx(content).cost
-    cost = Cost(
-        **{
-            name: getattr(counted, name)
-            for name in ("params", "macs", "flops", "memory_access_bytes", "peak_activation_bytes")
-        },
-        size_bytes=len(content),
-        latency_ms=measurement.p50_ms,
-        runtime=runtime,
-        threads=threads,
-        batch=1,
-    )
+    cost = measured_cost(file, measurement)
     return Check(
         file=str(file),
         accuracy=scored.accuracy if scored else None,
@@ -204,11 +204,3 @@ def check(
         set_aside=set_aside,
         notes=tuple(notes),
     )
-
-
-def file_bytes(file: Path) -> bytes:
-    """Read a model file once, so that what is screened is what is run. Raises BadFile, naming the path."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise BadFile(f"{file}: cannot be read ({error.strerror}); give the path of an ONNX file") from error

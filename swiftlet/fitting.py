@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from swiftlet._version import __version__
 from swiftlet.budget import Budget, Cost
-from swiftlet.check import Scored, load_classifier, score
+from swiftlet.check import Scored, load_classifier, measured_cost, score
 from swiftlet.cost.screen import read_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
@@ -36,7 +36,7 @@ from swiftlet.report.gather import gather
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrink import CALIBRATION, ParityError, measured_cost, shrink
+from swiftlet.shrink import CALIBRATION, ParityError, shrink
 from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
 from swiftlet.train.loop import Pictures, Training, accuracy
 from swiftlet.train.recipe import Recipe, recipe_for

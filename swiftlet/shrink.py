@@ -1,15 +1,14 @@
 """Shrinking under one gate: a trained network in, the float file or the int8 file out, whichever proved itself."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from swiftlet.budget import LIMITS, Budget, Cost
-from swiftlet.check import PARITY, Classifier, Scored, load_classifier, score
+from swiftlet.budget import Budget, Cost
+from swiftlet.check import PARITY, Classifier, Scored, load_classifier, measured_cost, score
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
 from swiftlet.cost.count import count_onnx
@@ -104,14 +103,6 @@ def shrink(
             refused="; ".join(reasons),
         )
     return Shrunk(options=options, chosen=next((p for p in ("int8", "float32") if not options[p].refused), None))
-
-
-def measured_cost(file: bytes, measurement: Measurement) -> Cost:
-    """What a file costs: counted from its graph, its own bytes, and the measured median latency."""
-    counted = count_onnx(file).cost
-    counts = {name: getattr(counted, name) for name in LIMITS if name not in ("size_bytes", "latency_ms")}
-    place: dict[str, Any] = {"runtime": measurement.runtime, "threads": measurement.threads, "batch": measurement.batch}
-    return Cost(**counts, size_bytes=len(file), latency_ms=measurement.p50_ms, **place)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,15 @@ pixels = numpy.asarray(ImageOps.fit(photo, ({side}, {side}), Image.Resampling.BI
 scores = session.run(None, {{"image": pixels}})[0][0]
 print(json.loads(session.get_modelmeta().custom_metadata_map["swiftlet"])["labels"][scores.argmax()], scores.max())
 """
-UNITS = {"size_bytes": (1e3, "KB"), "latency_ms": (1.0, "ms"), "macs": (1e6, "M MACs"), "params": (1e3, "k parameters")}
+SHOWN_AS = {  # limit: what it is called, its unit, how many make one
+    "size_bytes": ("size of the file", "KB", 1e3),
+    "latency_ms": ("median latency", "ms", 1.0),
+    "macs": ("multiply-adds", "million", 1e6),
+    "flops": ("FLOPs", "million", 1e6),
+    "params": ("parameters", "thousand", 1e3),
+    "memory_access_bytes": ("memory access", "KB", 1e3),
+    "peak_activation_bytes": ("peak activations", "KB", 1e3),
+}
 
 
 def gather(
@@ -61,7 +69,7 @@ def gather(
         p50_ms=result["p50_ms"],
         p90_ms=result["p90_ms"],
         size_bytes=result["size_bytes"],
-        machine=result["machine"],
+        machine=result["machine"].partition(";")[0],
         latency_limit_ms=budget.latency_ms,
         limits=tuple(_limits(budget, result)),
         tried=tuple(Tried(**row) for row in result["tried"]),
@@ -98,11 +106,11 @@ def _limits(budget: Budget, result: dict[str, Any]) -> list[Limit]:
     for name in LIMITS:
         limit = getattr(budget, name)
         if limit is not None:
-            unit, text = UNITS.get(name, (1.0, name.replace("_", " ")))
+            what, text, unit = SHOWN_AS[name]
             got = result["cost"][name]
             lines.append(
                 Limit(
-                    name=name.replace("_", " "),
+                    name=what,
                     limit=f"at most {limit / unit:g} {text}",
                     measured=f"{got / unit:.4g} {text}",
                     met=name not in result["over"],

@@ -5,6 +5,7 @@ import fnmatch
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -64,7 +65,18 @@ def create_model(name: str, **arguments: object) -> nn.Module:
     for argument in arguments:
         if argument not in known:
             raise BadInput(f"{name} has no argument {argument!r}; it has {', '.join(known)}")
+        _check(name, argument, known[argument].annotation, arguments[argument])
     return build(**arguments)
+
+
+def _check(network: str, argument: str, kind: Any, value: Any) -> None:
+    """Numbers must be numbers, and positive: all but a dropout, which may be 0."""
+    if kind not in (int, float):
+        return
+    number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    least = "0 or more" if argument == "dropout" else "above 0"
+    if not number or not (value > 0 or (argument == "dropout" and 0 <= value < 1)):
+        raise BadInput(f"{network}: {argument}={value!r} must be of type {kind.__name__} and {least}")
 
 
 def _find(name: str) -> tuple[Card, Builder]:

@@ -1,0 +1,5 @@
+"""python -m swiftlet: the same as the swiftlet command."""
+
+from swiftlet.cli import main
+
+main()
