@@ -26,6 +26,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix swiftlet tests benchmarks
 
 bench: .venv/installed-dev
+	$(PIP) --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 .venv/bin/python:

@@ -5,6 +5,7 @@ Untrained networks with settled BatchNorm statistics: bytes and milliseconds do 
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race, verdict
 from swiftlet.zoo import create_model
 
-NETS = (
+NETS: tuple[tuple[str, dict[str, Any], int], ...] = (
     ("mobilenet_v1", {"width": 0.0625, "stem_stride": 1}, 32),
     ("mobilenet_v1", {"width": 0.5}, 128),
     ("mobilenet_v2", {"width": 0.35}, 160),
@@ -63,7 +64,8 @@ def run() -> None:
             )
             files["int8_onnxruntime"] = (Path(folder) / "theirs.onnx").read_bytes()
         contestants = [
-            Contestant(label, get_runtime("onnxruntime").load(file, 1), "onnxruntime", 1) for label, file in files.items()
+            Contestant(label, get_runtime("onnxruntime").load(file, 1), "onnxruntime", 1)
+            for label, file in files.items()
         ]
         measured = race(contestants, seconds=6.0)
         rows.append(

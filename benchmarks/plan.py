@@ -15,5 +15,9 @@ def run() -> None:
     for _ in range(3):
         made = make_plan(candidates, budget, num_classes=10, photos=3000, recipe=PHOTOS, minutes=10)
         seconds.append(made.seconds)
-    figures = {"candidates": len(candidates), "seconds_median": round(statistics.median(seconds), 1), "seconds": seconds}
+    figures = {
+        "candidates": len(candidates),
+        "seconds_median": round(statistics.median(seconds), 1),
+        "seconds": seconds,
+    }
     record("plan", "python -m benchmarks plan", figures)

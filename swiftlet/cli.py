@@ -4,6 +4,8 @@ Exit codes: 0 it fits or passes; 1 it does not; 2 the call, the photos or a file
 """
 
 import json
+import os
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -138,7 +140,7 @@ def _show(result: dict[str, Any], photos: Path | None = None) -> None:
     if result["interrupted"]:
         print("next      the same command goes on from here")
     else:
-        print(f"next      swiftlet check {result['file']}{f' {photos}' if photos else ''}")
+        print(f"next      {_command()} check {result['file']}{f' {photos}' if photos else ''}")
 
 
 @app.command()
@@ -201,7 +203,7 @@ def plan(
             f"  {name}: {ms:.2f} ms a picture, up to {sum(steps)} steps in {len(steps)} rounds, {seconds / 60:.1f} min"
         )
     limits = _flags(max_ms, max_kb, max_mmacs)
-    print(f"next      swiftlet fit {f'{photos} ' if photos else ''}{limits}--minutes {minutes:g}")
+    print(f"next      {_command()} fit {f'{photos} ' if photos else ''}{limits}--minutes {minutes:g}")
     return 0
 
 
@@ -236,7 +238,7 @@ def list_(
         counts = (f"{row['params'] / 1e6:.2f}", f"{row['macs'] / 1e6:.1f}", f"{row['size_bytes'] / 1e3:.0f}")
         table.add_row(row["name"], arguments, *counts, "" if row["latency_ms"] is None else f"{row['latency_ms']:.3f}")
     Console().print(table)
-    print(f"\n{len(rows)} found, at {side} x {side}. next      swiftlet count mobilenet_v2 -a width=0.35")
+    print(f"\n{len(rows)} found, at {side} x {side}. next      {_command()} count mobilenet_v2 -a width=0.35")
     return int(not rows)
 
 
@@ -421,6 +423,14 @@ def doctor(json_: Json = False) -> int:
         for name, value in report.items():
             print(f"{name:<22}{value if not isinstance(value, bool) else 'yes' if value else 'NO'}")
     return int(not report["ok"])
+
+
+def _command() -> str:
+    """How to call swiftlet in the next line: by its name if the shell finds this very one, else by its path."""
+    called = Path(sys.argv[0])
+    if shutil.which("swiftlet") == str(called.absolute()) or called.name != "swiftlet":
+        return "swiftlet"
+    return os.path.relpath(called)
 
 
 def _print_json(value: Any) -> None:

@@ -32,6 +32,7 @@ WIDTHS = {"mobilenet_v1": (0.0625, 0.125, 0.25, 0.5, 1.0), "mobilenet_v2": (0.1,
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 SMALL = 32  # up to this side the stem keeps the resolution: the paper's stride of 32 would leave one pixel
 SHORTLIST = 4
+FAIR_EPOCHS = 8
 TIMING_SECONDS = 0.08  # per file: enough to tell what fits, the race before delivery is thorough
 METADATA_BYTES, METADATA_BYTES_PER_CLASS = 2000, 120  # labels, contract, golden scores: an upper bound
 LATENCY_MARGIN = 1.1  # a candidate that meets the limit only just, in a quick measurement, may miss it in the race
@@ -179,16 +180,16 @@ def make_plan(
         raise Infeasible(_nearest(planned, budget, num_classes, seed))
     seconds = _training_seconds(minutes)
     promising = sorted(feasible, key=lambda p: -_promise(p, seconds, photos))
-    safe = [p for p in promising if "float32" in p.feasible]  # legal whatever int8 does to the accuracy
-    promising = promising[:SHORTLIST]
-    if safe and not any("float32" in p.feasible for p in promising):
-        promising[-1] = safe[0]
-    timed = {p.candidate.name: _with_train_ms(p, recipe, num_classes, seed) for p in promising}
-    promising = sorted(timed.values(), key=lambda p: -_promise(p, seconds, photos))
+    safe = next((p for p in promising if "float32" in p.feasible), promising[0])
+    timed = {
+        p.candidate.name: _with_train_ms(p, recipe, num_classes, seed)
+        for p in (*promising[:SHORTLIST], *([] if safe in promising[:SHORTLIST] else [safe]))
+    }
+    shortlist = _shortlist(sorted(timed.values(), key=lambda p: -_promise(p, seconds, photos)), seconds, photos)
     return Plan(
         planned=tuple(timed.get(p.candidate.name, p) for p in planned),
-        shortlist=tuple(p.candidate.name for p in promising),
-        rungs=_rungs(promising, seconds, recipe.batch),
+        shortlist=tuple(p.candidate.name for p in shortlist),
+        rungs=_rungs(shortlist, seconds, recipe.batch),
         batch=recipe.batch,
         seconds=time.monotonic() - started,
     )
@@ -295,19 +296,39 @@ def _with_train_ms(p: Planned, recipe: Recipe, num_classes: int, seed: int) -> P
     return Planned(candidate=candidate, costs=p.costs, over=p.over, train_ms=train_ms)
 
 
-def _rungs(shortlist: list[Planned], seconds: float, batch: int) -> tuple[dict[str, int], ...]:
-    """Successive halving: every rung takes the same time but the last, which takes as much as all before it.
+def _shares(candidates: int) -> list[float]:
+    """How the training time is dealt to the rungs of a successive halving: the last, with one network, has 60 %."""
+    before = candidates.bit_length() - 1
+    return [0.4 / before] * before + [0.6] if before else [1.0]
 
-    A rung lists the steps of every candidate that could reach it; who does is decided by the rung before.
-    """
-    sizes = [len(shortlist)]
-    while sizes[-1] > 1:
-        sizes.append(sizes[-1] // 2)
-    shares = [1.0] if len(sizes) == 1 else [0.5 / (len(sizes) - 1)] * (len(sizes) - 1) + [0.5]
+
+def _rungs(shortlist: list[Planned], seconds: float, batch: int) -> tuple[dict[str, int], ...]:
+    """Training steps per rung and candidate. A rung lists all that could reach it; the rung before decides who does."""
+    shares = _shares(len(shortlist))
     return tuple(
-        {p.candidate.name: max(20, int(1000 * seconds * share / size / (_train_ms(p) * batch))) for p in shortlist}
-        for share, size in zip(shares, sizes, strict=True)
+        {
+            p.candidate.name: max(20, int(1000 * seconds * share / (len(shortlist) >> i) / (_train_ms(p) * batch)))
+            for p in shortlist
+        }
+        for i, share in enumerate(shares)
     )
+
+
+def _shortlist(promising: list[Planned], seconds: float, photos: int) -> list[Planned]:
+    """The first four, two or one, as many as the first rung gives the epochs that it takes to tell good from bad.
+
+    One of them must be legal as float32, if there is such a one: whether int8 passes the gate is not known before.
+    """
+    safe = [p for p in promising if "float32" in p.feasible]
+    size = 1 << (min(SHORTLIST, len(promising)).bit_length() - 1)
+    while True:
+        chosen = promising[:size]
+        if safe and not any(p in safe for p in chosen):
+            chosen[-1] = safe[0]
+        first = 1000 * seconds * _shares(size)[0] / size
+        if size == 1 or all(first >= FAIR_EPOCHS * photos * _train_ms(p) for p in chosen):
+            return chosen
+        size //= 2
 
 
 def _nearest(planned: list[Planned], budget: Budget, num_classes: int, seed: int) -> str:

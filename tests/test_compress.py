@@ -191,7 +191,9 @@ def activations(model: fx.GraphModule, images: Tensor) -> dict[str, Tensor]:
 
 def on_grid(values: Tensor, scale: Tensor, zero: int, low: int, high: int) -> bool:
     steps = values.double() / scale.double() + zero
-    return bool((steps - steps.round()).abs().max() < 1e-3 and steps.round().min() >= low and steps.round().max() <= high)
+    return bool(
+        (steps - steps.round()).abs().max() < 1e-3 and steps.round().min() >= low and steps.round().max() <= high
+    )
 
 
 def test_weights_biases_and_activations_lie_on_their_grids(small):

@@ -123,9 +123,9 @@ def test_every_network_keeps_the_contract(name, width):
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_has_the_dials_and_refuses_the_rest(name):
-    assert all(
-        p.kind is p.KEYWORD_ONLY for p in inspect.signature(create_model).parameters.values() if p.name == "width"
-    )
+    parameters = inspect.signature(getattr(zoo, name)).parameters
+    assert list(parameters) == ["width", "num_classes", "in_channels", "dropout", "stem_stride"]
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
     with pytest.raises(BadInput, match=r"no argument 'widht'; it has width, num_classes, "):
         create_model(name, widht=0.5)
     for wrong in ({"width": 0}, {"width": -1.0}, {"width": float("nan")}, {"width": float("inf")}, {"stem_stride": 3}):
