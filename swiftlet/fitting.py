@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from swiftlet._version import __version__
 from swiftlet.budget import Budget, Cost
@@ -105,10 +106,11 @@ def fit(
         finished = run.stored("result")
         if finished is not None:
             return Result.from_json(finished)
-        with _interruptible() as interrupted:
-            job = _Job(run, data, budget, seed, minutes, plan, progress or (lambda *_: None), interrupted)
+        job = _Job(run, data, budget, seed, minutes, plan, progress or (lambda *_: None))
+        job.lay_out()  # Ctrl-C ends this at once: there is nothing to deliver yet
+        with _interruptible() as job.interrupted:
             job.train()
-            if interrupted():
+            if job.interrupted():
                 return job.deliver(test=False)
         return Result.from_json(run.once("result", lambda: asdict(job.deliver(test=True))))
 
@@ -149,15 +151,18 @@ class _Job:
     minutes: float
     given: Plan | None
     progress: Progress
-    interrupted: Callable[[], bool]
+    interrupted: Callable[[], bool] = lambda: False
+    plan: Plan = field(init=False)
+    stoppable: bool = False  # time alone stops nothing before there is a file to deliver
     decoded: dict[tuple[str, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     @cached_property
     def recipe(self) -> Recipe:
         return recipe_of(self.photos)
 
-    @cached_property
-    def plan(self) -> Plan:
+    def lay_out(self) -> None:
+        """The plan: made once, or given."""
+
         def compute() -> dict[str, Any]:
             made = self.given or make_plan(
                 candidates_for(self.photos.audit.median_short_side),
@@ -171,11 +176,12 @@ class _Job:
             )
             return made.to_json()
 
-        return Plan.from_json(self.run.once("plan", compute))
+        self.plan = Plan.from_json(self.run.once("plan", compute))
 
     def train(self) -> None:
         """Successive halving over the plan's rungs; every network is offered for delivery as soon as it is trained."""
         names = list(self.plan.shortlist)
+        self.stoppable = self._best() is not None
         for rung, steps in enumerate(self.plan.rungs):
             reached: dict[str, float] = {}
             for i, name in enumerate(names):
@@ -187,9 +193,10 @@ class _Job:
                     return
                 reached[name] = trained["accuracy"]
             names = sorted(names, key=lambda name: -reached[name])[: max(1, len(names) // 2)]
+            self.stoppable = True
 
     def _out_of_time(self) -> bool:
-        return self.interrupted() or self.run.seconds > self.minutes * 60 - FINISH_SECONDS
+        return self.interrupted() or (self.stoppable and self.run.seconds > self.minutes * 60 - FINISH_SECONDS)
 
     def _train_one(self, name: str, rung: int, steps: int, what: str) -> tuple[str, dict[str, Any]]:
         """One candidate in one rung: the name of the stage, and its validation accuracy and steps.
@@ -239,6 +246,7 @@ class _Job:
         best = self._best()
         if best is not None and best[0] != before:
             self._publish(best[0])
+            self.stoppable = True
 
     def _shrink(self, stage: str, name: str) -> dict[str, Any]:
         self.progress(f"shrinking and checking {name}", 0, 0)
@@ -346,8 +354,7 @@ class _Job:
             tried=tuple(self._tried(stage)),
         )
         write_atomically(folder / "model.onnx", delivered)
-        photos = [(f"photo-{i}", self.photos.val.image(i)) for i in range(min(GOLDEN_PHOTOS, len(self.photos.val)))]
-        write_golden(folder / "golden", classifier.scores, contract, photos)
+        write_golden(folder / "golden", classifier.scores, contract, self._golden_photos())
         artifact = read_artifact(read_onnx(delivered))
         assert artifact is not None  # we have just written it
         digest = hashlib.sha256(delivered).hexdigest()
@@ -362,6 +369,13 @@ class _Job:
         )
         write_atomically(folder / "report.html", build_report(evidence).encode())
         return result
+
+    def _golden_photos(self) -> list[tuple[str, Image.Image]]:
+        """Some validation photos of a moderate size: a reader in another language needs pictures, not megabytes."""
+        photos = [self.photos.val.image(i).copy() for i in range(min(GOLDEN_PHOTOS, len(self.photos.val)))]
+        for photo in photos:
+            photo.thumbnail((512, 512))
+        return [(f"photo-{i}", photo) for i, photo in enumerate(photos)]
 
     def _tried(self, delivered: str) -> Iterator[dict[str, Any]]:
         """Every candidate of the plan by precision: what it costs, what it reached, what became of it."""
