@@ -56,7 +56,7 @@ class Classifier:
         if self.program.input_dtype == np.uint8:
             return pixels if channels_last else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         images = self.contract.normalise(pixels).astype(self.program.input_dtype, copy=False)
-        return np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if channels_last else images
+        return np.ascontiguousarray(images.transpose(0, 2, 3, 1) if channels_last else images)
 
 
 def load_classifier(

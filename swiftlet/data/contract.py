@@ -49,15 +49,16 @@ class InputContract:
         return np.array(image.resize((self.side, self.side), Image.Resampling.BILINEAR, box=box))
 
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(N, side, side, 3) uint8 -> (N, 3, side, side) float32, (x - mean) / std. Raises BadInput."""
+        """(N, side, side, 3) uint8 -> (N, 3, side, side) float32, (x - mean) / std, channels last in memory.
+
+        Raises BadInput.
+        """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.side, self.side, 3):
             raise BadInput(f"normalise takes uint8 (N, {self.side}, {self.side}, 3), got {pixels.dtype} {pixels.shape}")
-        out = np.empty((len(pixels), 3, self.side, self.side), np.float32)
-        for channel in range(3):
-            plane = out[:, channel]
-            np.subtract(pixels[..., channel], np.float32(self.mean[channel]), out=plane)
-            np.divide(plane, np.float32(self.std[channel]), out=plane)
-        return out
+        out = pixels.astype(np.float32)
+        out -= np.array(self.mean, np.float32)
+        out /= np.array(self.std, np.float32)
+        return out.transpose(0, 3, 1, 2)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
