@@ -42,9 +42,13 @@ class Run:
             raise RunBusy(
                 f"{self.folder}: another swiftlet is at work there; wait for it or choose another --out"
             ) from None
-        for leftover in self.folder.rglob(".*.tmp"):  # of a killed process: nobody else can be writing
-            leftover.unlink()
-        self._before = float(self._read("clock", {"seconds": 0.0})["seconds"])
+        try:
+            for leftover in self.folder.rglob(".*.tmp"):  # of a killed process: nobody else can be writing
+                leftover.unlink()
+            self._before = self._clock()
+        except BaseException:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(
@@ -64,6 +68,12 @@ class Run:
         if force or self.seconds - self._written > CLOCK_SECONDS:
             self._written = self.seconds
             write_json(self._path("clock"), {"seconds": self.seconds})
+
+    def _clock(self) -> float:
+        seconds = self._read("clock", {"seconds": 0.0}).get("seconds")
+        if not isinstance(seconds, int | float) or not seconds >= 0:
+            raise BadFile(f"{self._path('clock')}: is damaged; delete it, and the run's time starts at 0 again")
+        return float(seconds)
 
     def claim(self, facts: dict[str, Any]) -> None:
         """Remember what this run is; a later process must want the same. Raises BadInput naming what differs."""
@@ -110,4 +120,4 @@ def read_run(folder: Path) -> tuple[dict[str, Any] | None, list[str], float]:
         raise BadFile(f"{folder}: holds no run; give the folder that fit wrote to")
     run = Run(folder)
     stages = sorted(path.name.removesuffix(".json") for path in (folder / "stages").glob("*.json"))
-    return run.stored("result"), stages, float(run._read("clock", {"seconds": 0.0})["seconds"])
+    return run.stored("result"), stages, run._clock()

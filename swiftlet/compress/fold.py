@@ -10,6 +10,11 @@ from swiftlet.compress.record import Record
 from swiftlet.errors import BadInput, NothingToDo
 
 
+def is_training(model: nn.Module) -> bool:
+    """True if the network, or a layer of it that acts differently in training, is in training mode."""
+    return model.training or any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.Dropout))
+
+
 def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
     """Return a copy with every BatchNorm2d folded into the Conv2d that feeds it. Exact up to float rounding.
 
@@ -17,7 +22,7 @@ def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
     BatchNorm whose convolution also feeds something else is skipped. Raises BadInput in training mode (batch
     statistics are still moving), NothingToDo if there is no pair.
     """
-    if model.training:
+    if is_training(model):
         raise BadInput("fold_batchnorm: call model.eval() first, batch statistics are still moving")
     new = fx.symbolic_trace(copy.deepcopy(model))
     modules: dict[str, Any] = dict(new.named_modules())
@@ -26,7 +31,10 @@ def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
     for node in list(new.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
             continue
-        source = node.args[0]
+        source, bn = node.args[0], modules[node.target]
+        if bn.running_mean is None:
+            skipped.append((node.target, "keeps no running statistics"))
+            continue
         conv = modules[source.target] if source.op == "call_module" else None
         if not isinstance(conv, nn.Conv2d):
             skipped.append((node.target, f"fed by {type(conv).__name__ if conv else source.name}, not by a Conv2d"))
@@ -34,7 +42,7 @@ def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
         if len(source.users) > 1 or sum(n.target == source.target for n in new.graph.nodes) > 1:
             skipped.append((node.target, f"{source.target} also feeds something else"))
             continue
-        new.set_submodule(source.target, fuse_conv_bn_eval(conv, modules[node.target]))
+        new.set_submodule(source.target, fuse_conv_bn_eval(conv, bn))
         node.replace_all_uses_with(source)
         new.graph.erase_node(node)
         changed.append(node.target)

@@ -7,12 +7,14 @@ the same grids as QuantizeLinear / DequantizeLinear pairs. Jacob et al. 2018, ar
 
 import copy
 import operator
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from swiftlet.compress.fold import is_training
 from swiftlet.compress.record import Record
 from swiftlet.errors import BadInput, NothingToDo
 
@@ -48,9 +50,10 @@ def quantize(
     Convolutions and linear layers whose input has no grid are skipped, with the reason.
     Raises BadInput in training mode or without a batch, NothingToDo without a Conv2d or Linear.
     """
-    if model.training:
+    if is_training(model):
         raise BadInput("quantize: call model.eval() first, batch statistics are still moving")
     new = copy.deepcopy(model)
+    new.graph.eliminate_dead_code()
     modules: dict[str, Any] = dict(new.named_modules())
     image: Node = next(n for n in new.graph.nodes if n.op == "placeholder")
     points: dict[Node, Node] = {
@@ -71,15 +74,20 @@ def quantize(
             end.replace_all_uses_with(node)
             new.graph.erase_node(end)
 
-    changed, skipped = [], []
+    changed: list[str] = []
+    skipped: dict[str, str] = {}
+    calls = Counter(node.target for node in new.graph.nodes if node.op == "call_module")
     for node in new.graph.nodes:
         if node.op != "call_module" or not isinstance(modules.get(node.target), nn.Conv2d | nn.Linear):
+            continue
+        if calls[node.target] > 1:
+            skipped[node.target] = "it is called more than once, and a bias has one scale"
             continue
         source = node.args[0]
         while source not in grids and _keeps_grid(source, modules):
             source = source.args[0]
         if source not in grids:
-            skipped.append((node.target, f"its input, {source.name}, has no int8 grid"))
+            skipped[node.target] = f"its input, {source.name}, has no int8 grid"
             continue
         _quantize_weights(modules[node.target], grids[source].scale)
         changed.append(node.target)
@@ -88,7 +96,7 @@ def quantize(
     new.delete_all_unused_submodules()
     new.recompile()
     arguments: dict[str, object] = {"input_scale": input_scale, "input_zero_point": input_zero_point}
-    return new, Record(name="quantize", arguments=arguments, changed=tuple(changed), skipped=tuple(skipped))
+    return new, Record(name="quantize", arguments=arguments, changed=tuple(changed), skipped=tuple(skipped.items()))
 
 
 def _round_to(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
@@ -111,8 +119,8 @@ def _keeps_grid(node: Node, modules: dict[str, Any]) -> bool:
 
 def _activation_after(node: Node, modules: dict[str, Any]) -> Node:
     """The ReLU that alone reads `node`, if there is one: integer kernels round after it. Otherwise `node`."""
-    user = next(iter(node.users))
-    fused = user.op == "call_module" and isinstance(modules[user.target], nn.ReLU | nn.ReLU6)
+    user = next(iter(node.users), None)
+    fused = user is not None and user.op == "call_module" and isinstance(modules[user.target], nn.ReLU | nn.ReLU6)
     return user if fused and len(node.users) == 1 else node
 
 

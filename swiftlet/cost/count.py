@@ -7,9 +7,8 @@ is read and nothing is left behind in the model. An ONNX file is counted from it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,47 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from swiftlet.budget import Cost
 from swiftlet.cost.formulas import attention_macs, conv_macs, conv_transpose_macs, matmul_macs
 from swiftlet.cost.memory import Step, peak_bytes
+from swiftlet.cost.tally import Count, LayerCost, summary
 from swiftlet.errors import BadInput
 
 if TYPE_CHECKING:
     import onnx
-
-RULE = (
-    "For one image. MACs: multiply-adds of convolutions, linear layers, matrix products and attention, padding taps "
-    "included, biases not; FLOPs = 2 x MACs. elementwise: one per output element of everything else that computes "
-    "(activation, addition, pooling, softmax, resize), two for a normalisation; copies and views are free. params: "
-    "learned numbers, shared ones once. memory_access: bytes each operation reads (activations and parameters) and "
-    "writes. peak_activation: largest sum of live activations, element-wise operations in place. Modules count as "
-    "float32, files in their own types."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCost:
-    """One executed operation. name: module path, or the ONNX node; output: shape of the first output at batch 1."""
-
-    name: str
-    op: str
-    params: int
-    macs: int
-    elementwise: int
-    memory_access_bytes: int
-    output: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A Cost, the operations that it is the sum of in execution order, and what no rule covers.
-
-    uncovered names operations whose computation counts as 0 because no rule knows them, as in "aten.foo x3"; their
-    memory is counted. rule is the convention, to be printed beside the numbers.
-    """
-
-    cost: Cost
-    layers: tuple[LayerCost, ...]
-    elementwise: int
-    uncovered: tuple[str, ...]
-    rule: str = RULE
 
 
 def count(model: nn.Module, input: tuple[int, ...] = (3, 224, 224)) -> Cost:
@@ -116,21 +79,6 @@ def count_onnx(file: Path | bytes | onnx.ModelProto, side: int = 224) -> Count:
     from swiftlet.cost.graph import count_graph  # onnx is imported only by those who count files
 
     return count_graph(file, side=side)
-
-
-def summary(layers: Sequence[LayerCost], uncovered: Counter[str], *, params: int, peak: int, size: int) -> Count:
-    """Totals of the layers; params is given because a parameter that no operation reads is stored all the same."""
-    macs = sum(layer.macs for layer in layers)
-    cost = Cost(
-        params=params,
-        macs=macs,
-        flops=2 * macs,
-        memory_access_bytes=sum(layer.memory_access_bytes for layer in layers),
-        peak_activation_bytes=peak,
-        size_bytes=size,
-    )
-    names = tuple(f"{op} x{times}" for op, times in sorted(uncovered.items()))
-    return Count(cost, tuple(layers), sum(layer.elementwise for layer in layers), names)
 
 
 # --- operations -----------------------------------------------------------------------------------------------------

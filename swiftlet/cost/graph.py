@@ -11,11 +11,11 @@ from pathlib import Path
 
 import onnx
 
-from swiftlet.cost.count import Count, LayerCost, summary
 from swiftlet.cost.formulas import conv_macs, conv_transpose_macs, matmul_macs
 from swiftlet.cost.memory import Step, peak_bytes
 from swiftlet.cost.screen import screen_onnx
 from swiftlet.cost.shapes import Known, attributes, infer_shapes, real_inputs
+from swiftlet.cost.tally import Count, LayerCost, summary
 
 # operator -> positions of its image and of its weight, and of all the learned inputs
 WEIGHTED = {

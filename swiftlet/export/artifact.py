@@ -70,7 +70,7 @@ def read_artifact(model: onnx.ModelProto) -> Artifact | None:
         facts["interval"] = None if facts["interval"] is None else tuple(facts["interval"])
         facts["cost"] = Cost(**facts["cost"])
         return Artifact(**facts)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(f"the swiftlet metadata in the file is malformed ({error!r}); export the file again") from error
 
 

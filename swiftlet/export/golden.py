@@ -35,6 +35,8 @@ def parity(run: Run, contract: InputContract, record: object) -> float:
         names, digests = list(record["pictures"]), list(record["pixels_sha256"])  # type: ignore[index]
         expected = np.array(record["scores"], np.float64)  # type: ignore[index]
         images = np.stack([contract.pixels(pictures[name]) for name in names])
+        if not len(names) == len(digests) == len(expected):
+            raise ValueError("as many pictures as digests and scores are needed")
     except (TypeError, KeyError, ValueError) as error:
         raise BadFile(
             f"the golden record in the file's metadata is malformed ({error!r}); export the file again"

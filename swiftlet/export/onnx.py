@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from swiftlet.compress.fold import is_training
 from swiftlet.compress.quantize import FakeQuantize
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
@@ -36,7 +37,7 @@ def export_onnx(model: nn.Module, contract: InputContract, metadata: dict[str, s
 
     Same network, same bytes. Raises BadInput in training mode or for an operation that is not in the table.
     """
-    if model.training:
+    if is_training(model):
         raise BadInput("export_onnx: call model.eval() first")
     traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
     classes = _classes(traced, contract.side)
@@ -99,6 +100,10 @@ class _Graph:
             return
         called = type(self.modules[node.target]) if node.op == "call_module" else node.target
         write = MODULES.get(called) if node.op == "call_module" else FUNCTIONS.get(called)
+        named = sorted(set(node.kwargs) - {"inplace", "dim", "start_dim", "end_dim"})
+        if write is not None and named:
+            name = getattr(called, "__name__", called)
+            raise BadInput(f"export_onnx: {node.name!r} gives {name} {', '.join(named)} by name; give it by position")
         if write is None:
             where = f"module {node.target!r}" if node.op == "call_module" else f"node {node.name!r}"
             name = getattr(called, "__name__", called)
@@ -108,6 +113,8 @@ class _Graph:
     def op(self, kind: str, *inputs: str, output: str | None = None, name: str | None = None, **attributes: Any) -> str:
         """Append a node and return the name of its output."""
         output = output or f"{next(self._fresh):x}"
+        if name in {node.name for node in self.nodes}:
+            name = None  # a layer that is called again: names are optional, but must differ
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, **attributes))
         return output
 
@@ -144,7 +151,8 @@ class _Graph:
 def contract_grid(contract: InputContract) -> tuple[float, int] | None:
     """(scale, zero point) of normalised pixels if one grid serves all channels exactly, else None."""
     mean, std = set(contract.mean), set(contract.std)
-    if len(mean) > 1 or len(std) > 1 or not float(contract.mean[0]).is_integer():
+    whole = float(contract.mean[0]).is_integer() and 0 <= contract.mean[0] <= 255
+    if len(mean) > 1 or len(std) > 1 or not whole:
         return None
     return 1 / contract.std[0], int(contract.mean[0])
 
@@ -191,8 +199,11 @@ def _linear(graph: _Graph, node: Node) -> str:
 
 def _batchnorm(graph: _Graph, node: Node) -> str:
     bn = graph.modules[node.target]
-    values = (bn.weight, bn.bias, bn.running_mean, bn.running_var)
-    consts = [graph.const(v.detach().numpy()) for v in values]
+    if bn.running_mean is None:
+        raise BadInput(f"export_onnx: {node.target!r} keeps no running statistics, so it has no fixed result to export")
+    weight = torch.ones(bn.num_features) if bn.weight is None else bn.weight.detach()
+    bias = torch.zeros(bn.num_features) if bn.bias is None else bn.bias.detach()
+    consts = [graph.const(v.numpy()) for v in (weight, bias, bn.running_mean, bn.running_var)]
     return graph.op("BatchNormalization", _input(graph, node), *consts, name=node.target, epsilon=bn.eps)
 
 

@@ -129,17 +129,24 @@ class Training:
     def load(self, path: Path) -> None:
         """Continue from a saved position. Raises BadFile if it belongs to another run."""
         tensors, facts = load_checkpoint(path)
-        step = facts.pop("step")
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "momentum": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.get(part, {})[rest] = tensor
         for key, value in self._fingerprint().items():
-            if facts.get(key) != value:
-                raise BadFile(f"{path}: was saved with {key}={facts.get(key)!r}, this run has {value!r}; delete it")
-        self.model.load_state_dict({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")})
-        self.ema = {k.removeprefix("ema."): t for k, t in tensors.items() if k.startswith("ema.")}
+            if key in facts and facts[key] != value:
+                raise BadFile(f"{path}: was saved with {key}={facts[key]!r}, this run has {value!r}; delete it")
+        shapes = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
+        if any({name: t.shape for name, t in parts[part].items()} != shapes for part in ("model", "ema")):
+            raise BadFile(f"{path}: was saved with another network; delete it")
+        if not isinstance(facts.get("step"), int):
+            raise BadFile(f"{path}: does not say at which step it was saved; delete it")
+        self.model.load_state_dict(parts["model"])
+        self.ema = parts["ema"]
         for name, p in self.model.named_parameters():
-            if f"momentum.{name}" in tensors:
-                moment = tensors[f"momentum.{name}"].contiguous(memory_format=torch.preserve_format)
-                self.optimizer.state[p]["momentum_buffer"] = moment
-        self.step = int(step)
+            if name in parts["momentum"]:
+                self.optimizer.state[p]["momentum_buffer"] = parts["momentum"][name]
+        self.step = facts["step"]
 
     def _fingerprint(self) -> dict[str, object]:
         shape = list(self.pictures.pixels.shape)

@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ def _check(network: str, argument: str, kind: Any, value: Any) -> None:
         return
     number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     least = "0 or more" if argument == "dropout" else "above 0"
-    if not number or not (value > 0 or (argument == "dropout" and 0 <= value < 1)):
+    if not number or not (0 < value < math.inf or (argument == "dropout" and 0 <= value < 1)):
         raise BadInput(f"{network}: {argument}={value!r} must be of type {kind.__name__} and {least}")
 
 

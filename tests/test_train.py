@@ -1,0 +1,306 @@
+"""The training loop: the same bits however often it was stopped, every picture once an epoch, and that it learns."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save as save_safetensors
+from torch import Tensor, nn
+
+from swiftlet.data.contract import InputContract, golden_pictures
+from swiftlet.errors import BadFile, BadInput
+from swiftlet.train import loop
+from swiftlet.train.augment import augment
+from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
+from swiftlet.train.loop import Pictures, Training, accuracy, parameter_groups, schedule
+from swiftlet.train.recipe import GLYPHS, PHOTOS, Recipe, recipe_for
+from swiftlet.zoo import create_model
+
+CONTRACT = InputContract(side=16)
+RECIPE = Recipe(name="test", batch=4, rotation=10.0)
+STILL = Recipe(name="still", min_area=1.0, aspect=1.0, rotation=0.0, jitter=0.0, flip=False)
+STEPS = 5
+
+
+def pictures(n: int = 14, side: int = 20) -> Pictures:
+    rng = np.random.default_rng(1)
+    return Pictures(rng.integers(0, 256, (n, side, side, 3), np.uint8), rng.integers(0, 3, n))
+
+
+def training(*, width: float = 0.1, recipe: Recipe = RECIPE, steps: int = STEPS, seed: int = 0) -> Training:
+    """A network with depthwise layers, BatchNorm and dropout, on random pictures."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = create_model("mobilenet_v1", width=width, num_classes=3, stem_stride=1, dropout=0.3)
+    return Training(model, pictures(), CONTRACT, recipe, steps=steps, seed=seed)
+
+
+def bits(t: Training) -> dict[str, Tensor]:
+    """Everything that a later step depends on."""
+    momenta = {f"momentum.{n}": t.optimizer.state[p].get("momentum_buffer") for n, p in t.model.named_parameters()}
+    state = {f"model.{n}": v for n, v in t.model.state_dict().items()} | {f"ema.{n}": v for n, v in t.ema.items()}
+    return {name: v.clone() for name, v in (state | momenta).items() if v is not None}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Tensor]:
+    straight = training()
+    assert straight.run()
+    return bits(straight)
+
+
+@pytest.mark.parametrize("stops", [(0, STEPS), (1, 2, 4), (STEPS,), (3, 3)], ids=str)
+def test_a_run_that_was_stopped_ends_in_the_same_bits(stops, whole, tmp_path):
+    checkpoint = tmp_path / "run.safetensors"
+    for stop in stops:
+        part = training()
+        torch.manual_seed(stop)  # the ambient generator must not matter
+        assert part.run(checkpoint=checkpoint, should_stop=lambda: part.step >= stop) == (part.step == STEPS)  # noqa: B023
+        assert part.step == stop
+    last = training()
+    seen = []
+    assert last.run(checkpoint=checkpoint, progress=lambda step, steps, loss: seen.append((step, steps)))
+    assert seen == [(step, STEPS) for step in range(stops[-1] + 1, STEPS + 1)]
+    assert same(bits(last), whole)
+    assert same(last.averaged(), {k.removeprefix("ema."): v for k, v in whole.items() if k.startswith("ema.")})
+
+
+def test_the_guard_above_can_fail(whole, monkeypatch):
+    other = training(seed=1)
+    assert other.run() and not same(bits(other), whole)
+    forgetful = training()
+    forgetful.run(should_stop=lambda: forgetful.step == 2)
+    forgetful.optimizer.state.clear()
+    assert forgetful.run() and not same(bits(forgetful), whole)
+    assert any(name.startswith("momentum.") for name in whole)
+
+
+def test_the_ambient_generator_is_left_as_it_was():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    training().run()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_saves_now_and_then_and_a_kill_costs_at_most_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    checkpoint = tmp_path / "run.safetensors"
+    steps_on_disk = []
+
+    def killed(step: int, steps: int, loss: float) -> None:
+        steps_on_disk.append(load_checkpoint(checkpoint)[1]["step"] if checkpoint.exists() else None)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training().run(checkpoint=checkpoint, progress=killed)
+    assert steps_on_disk == [None, 1, 2]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
+def test_an_epoch_shows_every_picture_once_but_for_the_remainder(n, batch, seed):
+    labels = np.arange(n)
+    t = Training(
+        nn.Linear(1, 1), Pictures(np.zeros((n, 8, 8, 3), np.uint8), labels), InputContract(side=8),
+        dataclasses.replace(STILL, batch=batch), steps=1, seed=seed,
+    )  # fmt: skip
+    size = min(batch, n)
+    per_epoch = n // size
+    epochs = []
+    for epoch in range(2):
+        shown = []
+        for t.step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+            images, order = t._batch(torch.Generator().manual_seed(0))
+            assert images.shape == (size, 3, 8, 8) and len(order) == size
+            shown += order.tolist()
+        assert len(set(shown)) == len(shown) == n - n % size
+        epochs.append(shown)
+    assert n < 6 or epochs[0] != epochs[1]
+
+
+def test_labels_stay_with_their_pictures():
+    n = 10
+    pixels = np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1) * np.ones((1, 8, 8, 3), np.uint8)
+    t = Training(
+        nn.Linear(1, 1), Pictures(pixels, np.arange(n)), InputContract(side=8, mean=(0.0,) * 3, std=(1.0,) * 3),
+        dataclasses.replace(STILL, batch=4), steps=1, seed=0,
+    )  # fmt: skip
+    images, labels = t._batch(torch.Generator())
+    torch.testing.assert_close(images.amax((1, 2, 3)), labels.float())
+    torch.testing.assert_close(images.amin((1, 2, 3)), labels.float())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_schedule(steps, warmup):
+    rates = [schedule(step, steps, warmup) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates) and max(rates) == 1
+    up = max(1, round(warmup * steps))
+    assert rates[:up] == pytest.approx([(step + 1) / up for step in range(up)])
+    assert rates[up - 1 :] == sorted(rates[up - 1 :], reverse=True)
+    if steps - up >= 20:
+        assert rates[-1] < 0.01
+        assert rates[up + (steps - up) // 2] == pytest.approx(0.5, abs=0.05)
+
+
+def canvas(side: int, *, n: int = 1) -> Tensor:
+    contract = InputContract(side=side)
+    images = np.stack([contract.pixels(picture) for _, picture in golden_pictures()])
+    return torch.from_numpy(contract.normalise(images)).repeat(n, 1, 1, 1)
+
+
+@pytest.mark.parametrize("side", [16, 31, 64])
+def test_without_augmentation_the_network_trains_on_the_contracts_pixels(side):
+    views = augment(canvas(side), STILL, side, torch.Generator())
+    torch.testing.assert_close(views, canvas(side), atol=1e-5, rtol=1e-5)
+    turned = augment(canvas(side), dataclasses.replace(STILL, rotation=5.0), side, torch.Generator().manual_seed(0))
+    assert (turned - canvas(side)).abs().mean() > 0.01
+
+
+def test_half_of_the_pictures_are_mirrored():
+    images = canvas(16, n=100)
+    views = augment(images, dataclasses.replace(STILL, flip=True), 16, torch.Generator().manual_seed(0))
+    as_is = (views - images).abs().amax((1, 2, 3)) < 1e-5
+    mirrored = (views - images.flip(3)).abs().amax((1, 2, 3)) < 1e-5
+    assert (as_is ^ mirrored).all() and 160 < mirrored.sum() < 240  # of 400: 4 standard deviations
+
+
+def test_views_stay_inside_the_picture_and_differ():
+    ramp = torch.linspace(-1, 1, 32).expand(64, 3, 32, 32)  # its value is the place
+    views = augment(ramp, dataclasses.replace(STILL, min_area=0.25, aspect=0.5), 16, torch.Generator().manual_seed(0))
+    width = (views[:, 0, 0, -1] - views[:, 0, 0, 0]) / 2 * 31 / 32 * 16 / 15  # share of the picture
+    assert width.min() > 0.3 and width.max() <= 1.0 + 1e-4 and width.std() > 0.05
+    assert views.abs().max() <= 1.0 + 1e-6
+    light = augment(ramp, dataclasses.replace(STILL, jitter=0.5), 32, torch.Generator().manual_seed(0))
+    spread = light.amax((1, 2, 3)) - light.amin((1, 2, 3))
+    assert 0.5 * 2 - 1e-4 <= spread.min() < 1.2 and 2.8 < spread.max() <= 1.5 * 2 + 1e-4
+
+
+def test_biases_batchnorm_and_depthwise_weights_are_not_decayed():
+    model = create_model("mobilenet_v2", width=0.1, num_classes=3)
+    decayed, spared = parameter_groups(model, 0.01)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+    ids = [id(p) for group in (decayed, spared) for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters()) and len(set(ids)) == len(ids)
+    expected = {
+        id(p)
+        for module in model.modules()
+        for name, p in module.named_parameters(recurse=False)
+        if name == "weight" and (isinstance(module, nn.Linear) or getattr(module, "groups", 0) == 1)
+    }
+    assert {id(p) for p in decayed["params"]} == expected
+    assert len(spared["params"]) == 17 + 2 * 52 + 1  # depthwise, BatchNorm scale and shift, the classifier's bias
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "run.safetensors"
+    t = training()
+    t.run(checkpoint=path, should_stop=lambda: t.step == 1)
+    return path
+
+
+def foreign(kind: str, good: bytes) -> bytes:
+    weights = {"w": np.zeros(3, np.float32)}
+    return {
+        "empty": b"",
+        "truncated": good[: len(good) // 2],
+        "header cut": good[:20],
+        "damaged header": good[:8] + b"x" + good[9:],
+        "pickle": b"\x80\x04N.",
+        "other safetensors": save_safetensors(weights),
+        "no JSON": save_safetensors(weights, {"facts": "{"}),
+        "no object": save_safetensors(weights, {"facts": "[1]"}),
+        "no step": save_safetensors(weights, {"facts": "{}"}),
+    }[kind]
+
+
+KINDS = [
+    "empty", "truncated", "header cut", "damaged header", "pickle", "other safetensors", "no JSON", "no object",
+    "no step",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_no_checkpoint_is_refused(kind, saved, tmp_path):
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(foreign(kind, saved.read_bytes()))
+    with pytest.raises(BadFile, match=r"run\.safetensors.*delete it"):
+        training().run(checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"recipe": dataclasses.replace(RECIPE, lr=0.1)}, "recipe="),
+        ({"steps": STEPS + 1}, "steps=5, this run has 6"),
+        ({"seed": 1}, "seed=0, this run has 1"),
+        ({"width": 0.5}, "another network"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_the_checkpoint_of_another_run_is_refused(other, message, saved, tmp_path):
+    path = shutil.copy(saved, tmp_path / "run.safetensors")
+    t = training(**other)
+    before = bits(t)
+    with pytest.raises(BadFile, match=message):
+        t.run(checkpoint=path)
+    assert same(bits(t), before)
+
+
+def test_a_checkpoint_makes_the_round_trip(tmp_path):
+    path = tmp_path / "c.safetensors"
+    tensors = {"a": torch.arange(6).view(2, 3).t(), "b": torch.tensor(1.5), "c": torch.zeros(0, 2, dtype=torch.int64)}
+    save_checkpoint(path, tensors, {"step": 3, "name": "ä"})
+    back, facts = load_checkpoint(path)
+    assert same(back, tensors) and facts == {"step": 3, "name": "ä"}
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_it_learns_two_colours():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 64)
+    pixels = rng.integers(0, 120, (64, 20, 20, 3), np.uint8)
+    pixels[np.arange(64), :, :, 2 * labels] += 100  # red or blue
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = create_model("mobilenet_v1", width=0.1, num_classes=2, stem_stride=1)
+    recipe = dataclasses.replace(PHOTOS, batch=16, lr=0.1, label_smoothing=0.0)
+    t = Training(model, Pictures(pixels, labels), CONTRACT, recipe, steps=60, seed=0)
+    small = pixels[:, 2:18, 2:18]
+    assert accuracy(model, small, labels, CONTRACT) < 0.9
+    losses: list[float] = []
+    t.run(progress=lambda step, steps, loss: losses.append(loss))
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    assert accuracy(model, small, labels, CONTRACT) == 1.0
+    model.load_state_dict(t.averaged())
+    assert accuracy(model, small, labels, CONTRACT) == 1.0
+    assert accuracy(model, small, 1 - labels, CONTRACT) == 0.0 and not model.training
+
+
+def test_accuracy_counts_over_several_batches():
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack((-x.mean((1, 2, 3)), x.mean((1, 2, 3))), 1)  # dark, bright
+
+    pixels = np.zeros((300, 16, 16, 3), np.uint8)
+    pixels[200:] = 255
+    labels = np.zeros(300, np.int64)
+    assert accuracy(Mean(), pixels, labels, CONTRACT) == pytest.approx(200 / 300)
+
+
+def test_recipes_refuse_what_cannot_work_and_suit_their_pictures():
+    for wrong in ({"lr": 0.0}, {"momentum": 1.0}, {"batch": 0}, {"min_area": 0.0}, {"min_area": 1.1}):
+        with pytest.raises(BadInput, match="Recipe 'x'"):
+            Recipe(name="x", **wrong)
+    assert recipe_for(grey=True) is GLYPHS and not GLYPHS.flip and recipe_for(grey=False) is PHOTOS
