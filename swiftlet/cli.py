@@ -45,9 +45,6 @@ Arguments = Annotated[
 
 def main() -> None:
     """Entry point. Errors that swiftlet raises on purpose become one line and an exit code, everything else a trace."""
-    # PyTorch's threads spin while they wait for each other. When anything else wants a core, a training step then
-    # takes 2 to 30 times as long (docs/log.md); threads that sleep cost little. Read when PyTorch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(standalone_mode=False)
     except Infeasible as error:

@@ -36,7 +36,7 @@ class Recipe:
         return asdict(self)
 
 
-PHOTOS = Recipe(name="photos")
+PHOTOS = Recipe(name="photos", batch=32, min_area=0.5)
 # Digits, letters, symbols: a mirrored one is another one, and a tight crop cuts strokes off.
 GLYPHS = Recipe(name="glyphs", lr=0.3, min_area=0.7, aspect=0.85, rotation=12.0, jitter=0.1, flip=False)
 
