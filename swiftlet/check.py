@@ -22,9 +22,16 @@ from swiftlet.runtime.race import Measurement, quick
 
 IMAGENET = InputContract(side=224, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 BATCH = 32
-# Largest difference of a score between two ways to compute one network. Integer kernels of different machines, and
-# the emulation in float, round sums in different places: a step here and there is no fault.
+# Allowed difference of a score between two ways to compute one network. Float: on every picture. int8: on most of
+# them, because integer kernels and the emulation round sums in different places, and one flipped rounding can travel
+# far on a picture that the network is unsure of; what int8 really costs is measured as accuracy, on the file.
 PARITY = {"float32": 1e-4, "int8": 0.05}
+MOST = 0.75
+
+
+def typical(differences: npt.NDArray[np.float64], precision: str) -> float:
+    """The difference that PARITY bounds: the largest, or for int8 that which most pictures stay below."""
+    return float(np.quantile(differences, MOST) if precision == "int8" else differences.max())
 
 
 @dataclass(frozen=True)
@@ -145,15 +152,10 @@ class Check:
     measurement: Measurement
     labels: tuple[str, ...] | None
     parity_max_abs: float | None
-    parity_bound: float
+    parity_ok: bool | None
     over: dict[str, str]
     set_aside: int
     notes: tuple[str, ...]
-
-    @property
-    def parity_ok(self) -> bool | None:
-        """Whether the file still gives its golden scores; None if that was not measured."""
-        return None if self.parity_max_abs is None else self.parity_max_abs <= self.parity_bound
 
 
 def check(
@@ -186,6 +188,10 @@ def check(
                 f"{file}: gives {outputs} scores but there are {len(classes)} labels; name them with --labels FILE"
             )
         known = classes
+    precision = "int8" if classifier.precision == "int8" else "float32"
+    differences = None
+    if classifier.golden is not None:
+        differences = parity(classifier.scores, classifier.contract, classifier.golden)
     measurement = quick(classifier.program, runtime, threads, seconds=seconds)
     cost = measured_cost(file, measurement)
     return Check(
@@ -196,10 +202,8 @@ def check(
         cost=cost,
         measurement=measurement,
         labels=known,
-        parity_max_abs=None
-        if classifier.golden is None
-        else parity(classifier.scores, classifier.contract, classifier.golden),
-        parity_bound=PARITY["int8" if classifier.precision == "int8" else "float32"],
+        parity_max_abs=None if differences is None else float(differences.max()),
+        parity_ok=None if differences is None else typical(differences, precision) <= PARITY[precision],
         over=budget.over(cost) if budget else {},
         set_aside=set_aside,
         notes=tuple(notes),

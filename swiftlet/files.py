@@ -9,7 +9,8 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes) -> None:
     """Write next to `path`, fsync, rename over it, fsync the folder: a reader sees the old file or the new one.
 
-    On any failure, a full disk included, the old file stays as it was and nothing is left behind.
+    If writing fails, on a full disk say, the old file stays as it was and nothing is left behind. If only the last
+    fsync fails, the new file is there and the error still raised: it might not survive a power cut.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

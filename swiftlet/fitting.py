@@ -179,38 +179,58 @@ class _Job:
         self.plan = Plan.from_json(self.run.once("plan", compute))
 
     def train(self) -> None:
-        """Successive halving over the plan's rungs; every network is offered for delivery as soon as it is trained."""
-        names = list(self.plan.shortlist)
+        """The sketch, then successive halving over the plan's rungs; what is trained is offered for delivery at once.
+
+        A candidate whose file turns out illegal (int8 too inaccurate or slow) goes no further; if none is left, the
+        sketch's network goes on in their place.
+        """
         self.stoppable = self._best() is not None
-        for rung, steps in enumerate(self.plan.rungs):
+        sketch, names = self.plan.sketch, list(self.plan.shortlist)
+        if self._round(f"{sketch}.sketch", sketch, self.plan.sketch_steps, None, f"a first file, {sketch}") is None:
+            return
+        for i, steps in enumerate(self.plan.rungs, start=1):
             reached: dict[str, float] = {}
-            for i, name in enumerate(names):
-                what = f"training {name}, {i + 1} of {len(names)} in round {rung + 1} of {len(self.plan.rungs)}"
-                stage, trained = self._train_one(name, rung, steps[name], what)
-                if not self.interrupted() or self._best() is None:
-                    self._offer(stage, name, trained["accuracy"])
-                if self._out_of_time():
+            for j, name in enumerate(names, start=1):
+                what = f"training {name}, {j} of {len(names)} in round {i} of {len(self.plan.rungs)}"
+                before = f"{name}.round{i - 1}" if i > 1 else None
+                right = self._round(f"{name}.round{i}", name, steps[name], before, what)
+                if right is None:
                     return
-                reached[name] = trained["accuracy"]
-            names = sorted(names, key=lambda name: -reached[name])[: max(1, len(names) // 2)]
+                if self._legal(name):
+                    reached[name] = right
+            best = sorted(reached, key=lambda name: -reached[name])
+            names = best[: max(1, len(names) // 2)] or [sketch]
             self.stoppable = True
+
+    def _round(self, stage: str, name: str, steps: int, before: str | None, what: str) -> float | None:
+        """Train and offer one candidate; its validation accuracy, or None if that was the last thing to do."""
+        stage, trained = self._train_one(stage, name, steps, before, what)
+        if not self.interrupted() or self._best() is None:
+            self._offer(stage, name, trained["accuracy"])
+        return None if self._out_of_time() else float(trained["accuracy"])
+
+    def _legal(self, name: str) -> bool:
+        """Whether a file of this candidate has been admitted; one that was not even offered may still be."""
+        offers = [offer for offer in self._offers().values() if offer["candidate"] == name]
+        return not offers or any(offer["chosen"] for offer in offers)
 
     def _out_of_time(self) -> bool:
         return self.interrupted() or (self.stoppable and self.run.seconds > self.minutes * 60 - FINISH_SECONDS)
 
-    def _train_one(self, name: str, rung: int, steps: int, what: str) -> tuple[str, dict[str, Any]]:
-        """One candidate in one rung: the name of the stage, and its validation accuracy and steps.
+    def _train_one(
+        self, stage: str, name: str, steps: int, before: str | None, what: str
+    ) -> tuple[str, dict[str, Any]]:
+        """One candidate, from the weights of the stage before if there is one: the stage, its accuracy and steps.
 
         What Ctrl-C cut short is no stage of the run but STAGE.partial, so that the next process goes on with it.
         """
-        stage = f"{name}.round{rung + 1}"
         stored = self.run.stored(stage)
         if stored is not None:
             return stage, stored
         side, folder = self.plan.find(name).candidate.side, self._folder("train")
         model = self.plan.find(name).candidate.build(len(self.photos.classes), self.seed)
-        if rung:
-            model.load_state_dict(load_checkpoint(folder / f"{name}.round{rung}.safetensors")[0])
+        if before is not None and (folder / f"{before}.safetensors").exists():
+            model.load_state_dict(load_checkpoint(folder / f"{before}.safetensors")[0])
         # a little larger than the network's side, where the photos have the pixels: random crops stay sharp
         canvas = min(round(1.25 * side), max(side, self.photos.audit.median_short_side))
         pictures = Pictures(self._pixels("train", canvas), self.photos.train.labels)
@@ -237,9 +257,13 @@ class _Job:
         return stage, stored
 
     def _offer(self, stage: str, name: str, reached: float) -> None:
-        """Shrink and check a trained network, and deliver it if it is the best legal file so far."""
+        """Shrink and check a trained network, and deliver it if it is the best legal file so far.
+
+        One that is behind the best file is not worth the time, unless nobody knows yet whether it is legal at all.
+        """
         best = self._best()
-        if best is not None and reached < best[1]["accuracy"]:
+        known = any(offer["candidate"] == name for offer in self._offers().values())
+        if best is not None and known and reached < best[1]["accuracy"]:
             return
         before = best and best[0]
         self.run.once(f"{stage}.offer", lambda: self._shrink(stage, name))
@@ -382,7 +406,8 @@ class _Job:
         offers = self._offers()
         for planned in self.plan.planned:
             name = planned.candidate.name
-            rounds = [s for i in range(len(self.plan.rungs)) if self.run.stored(s := f"{name}.round{i + 1}")]
+            labels = ("sketch", *(f"round{i + 1}" for i in range(len(self.plan.rungs))))
+            rounds = [stage for label in labels if self.run.stored(stage := f"{name}.{label}")]
             offered = [s for s in offers if offers[s]["candidate"] == name]
             for precision, cost in planned.costs.items():
                 row: dict[str, Any] = {"name": name, "precision": precision, "accuracy": None, "delivered": False}

@@ -33,7 +33,8 @@ SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 SMALL = 32  # up to this side the stem keeps the resolution: the paper's stride of 32 would leave one pixel
 SHORTLIST = 4
 FAIR_EPOCHS = 8
-TIMING_SECONDS = 0.08  # per file: enough to tell what fits, the race before delivery is thorough
+SKETCH_SECONDS = 20.0  # with planning, there is a first file within a minute
+TIMING_SECONDS = 0.05  # per file: enough to tell what fits, the race before delivery is thorough
 METADATA_BYTES, METADATA_BYTES_PER_CLASS = 2000, 120  # labels, contract, golden scores: an upper bound
 LATENCY_MARGIN = 1.1  # a candidate that meets the limit only just, in a quick measurement, may miss it in the race
 
@@ -90,11 +91,18 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All candidates; the names of those worth training, in order of promise; how many steps each rung gives them."""
+    """All candidates, and what will be trained.
+
+    First the sketch, for a few seconds, so that there is a legal file early: a candidate that is legal as float32, if
+    there is one. Then successive halving over the shortlist, in order of promise. A rung holds the training steps of
+    every candidate that could reach it, the sketch among them, which steps in where int8 is not admitted.
+    """
 
     planned: tuple[Planned, ...]
+    sketch: str
+    sketch_steps: int
     shortlist: tuple[str, ...]
-    rungs: tuple[dict[str, int], ...]  # candidate name -> training steps; rung i keeps half of rung i - 1
+    rungs: tuple[dict[str, int], ...]
     batch: int
     seconds: float
 
@@ -120,6 +128,8 @@ class Plan:
             rungs = tuple({str(k): int(v) for k, v in rung.items()} for rung in data["rungs"])
             plan = cls(
                 planned=planned,
+                sketch=str(data["sketch"]),
+                sketch_steps=int(data["sketch_steps"]),
                 shortlist=tuple(data["shortlist"]),
                 rungs=rungs,
                 batch=int(data["batch"]),
@@ -128,9 +138,12 @@ class Plan:
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BadFile(f"this is not a plan that swiftlet wrote ({error!r})") from error
         names = {p.candidate.name for p in plan.planned}
-        for name in [*plan.shortlist, *(name for rung in plan.rungs for name in rung)]:
+        for name in [plan.sketch, *plan.shortlist, *(name for rung in plan.rungs for name in rung)]:
             if name not in names:
                 raise BadFile(f"the plan wants to train {name!r}, which is not among its candidates")
+        for rung in plan.rungs:
+            for name in {plan.sketch, *plan.shortlist} - set(rung):
+                raise BadFile(f"the plan has a rung without steps for {name!r}")
         return plan
 
 
@@ -179,17 +192,20 @@ def make_plan(
     if not feasible:
         raise Infeasible(_nearest(planned, budget, num_classes, seed))
     seconds = _training_seconds(minutes)
-    promising = sorted(feasible, key=lambda p: -_promise(p, seconds, photos))
-    safe = next((p for p in promising if "float32" in p.feasible), promising[0])
-    timed = {
-        p.candidate.name: _with_train_ms(p, recipe, num_classes, seed)
-        for p in (*promising[:SHORTLIST], *([] if safe in promising[:SHORTLIST] else [safe]))
-    }
-    shortlist = _shortlist(sorted(timed.values(), key=lambda p: -_promise(p, seconds, photos)), seconds, photos)
+    promising = sorted(feasible, key=lambda p: -_promise(p, seconds, photos))[:SHORTLIST]
+    safe = [p for p in feasible if "float32" in p.feasible] or promising
+    sketch = max(safe, key=lambda p: _promise(p, SKETCH_SECONDS, photos))
+    timed = {p.candidate.name: _with_train_ms(p, recipe, num_classes, seed) for p in [*promising, sketch]}
+    sketch = timed[sketch.candidate.name]
+    promising = sorted((timed[p.candidate.name] for p in promising), key=lambda p: -_promise(p, seconds, photos))
+    shortlist = _shortlist(promising, seconds, photos)
+    sketch_seconds = min(SKETCH_SECONDS, 0.1 * seconds)
     return Plan(
         planned=tuple(timed.get(p.candidate.name, p) for p in planned),
         shortlist=tuple(p.candidate.name for p in shortlist),
-        rungs=_rungs(shortlist, seconds, recipe.batch),
+        sketch=sketch.candidate.name,
+        sketch_steps=_steps(sketch, sketch_seconds, recipe.batch),
+        rungs=_rungs(shortlist, sketch, seconds - sketch_seconds, recipe.batch),
         batch=recipe.batch,
         seconds=time.monotonic() - started,
     )
@@ -298,37 +314,34 @@ def _with_train_ms(p: Planned, recipe: Recipe, num_classes: int, seed: int) -> P
 
 def _shares(candidates: int) -> list[float]:
     """How the training time is dealt to the rungs of a successive halving: the last, with one network, has 60 %."""
-    before = candidates.bit_length() - 1
-    return [0.4 / before] * before + [0.6] if before else [1.0]
+    before = max(1, candidates.bit_length() - 1)
+    return [0.4 / before] * before + [0.6]
 
 
-def _rungs(shortlist: list[Planned], seconds: float, batch: int) -> tuple[dict[str, int], ...]:
+def _steps(p: Planned, seconds: float, batch: int) -> int:
+    return max(20, int(1000 * seconds / (_train_ms(p) * batch)))
+
+
+def _rungs(shortlist: list[Planned], sketch: Planned, seconds: float, batch: int) -> tuple[dict[str, int], ...]:
     """Training steps per rung and candidate. A rung lists all that could reach it; the rung before decides who does."""
-    shares = _shares(len(shortlist))
     return tuple(
         {
-            p.candidate.name: max(20, int(1000 * seconds * share / (len(shortlist) >> i) / (_train_ms(p) * batch)))
-            for p in shortlist
+            p.candidate.name: _steps(p, seconds * share / max(1, len(shortlist) >> i), batch)
+            for p in [*shortlist, sketch]
         }
-        for i, share in enumerate(shares)
+        for i, share in enumerate(_shares(len(shortlist)))
     )
 
 
 def _shortlist(promising: list[Planned], seconds: float, photos: int) -> list[Planned]:
-    """The first four, two or one, as many as the first rung gives the epochs that it takes to tell good from bad.
-
-    One of them must be legal as float32, if there is such a one: whether int8 passes the gate is not known before.
-    """
-    safe = [p for p in promising if "float32" in p.feasible]
-    size = 1 << (min(SHORTLIST, len(promising)).bit_length() - 1)
-    while True:
-        chosen = promising[:size]
-        if safe and not any(p in safe for p in chosen):
-            chosen[-1] = safe[0]
+    """The first four, two or one, as many as the first rung gives the epochs that it takes to tell good from bad."""
+    size = 1 << (len(promising).bit_length() - 1)
+    while size > 1:
         first = 1000 * seconds * _shares(size)[0] / size
-        if size == 1 or all(first >= FAIR_EPOCHS * photos * _train_ms(p) for p in chosen):
-            return chosen
+        if all(first >= FAIR_EPOCHS * photos * _train_ms(p) for p in promising[:size]):
+            break
         size //= 2
+    return promising[:size]
 
 
 def _nearest(planned: list[Planned], budget: Budget, num_classes: int, seed: int) -> str:

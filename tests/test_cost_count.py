@@ -16,8 +16,8 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from swiftlet.cost.count import count, count_model, count_onnx
-from swiftlet.cost.tally import RULE
 from swiftlet.cost.formulas import conv_macs
+from swiftlet.cost.tally import RULE
 from swiftlet.errors import BadInput
 
 

@@ -26,7 +26,7 @@ from swiftlet.export.golden import golden_record, parity, write_golden
 from swiftlet.export.onnx import FUNCTIONS, MODULES, contract_grid, export_onnx, graph_digest, with_metadata
 from swiftlet.report.gather import SNIPPET
 from swiftlet.runtime import get_runtime
-from swiftlet.shrink import ParityError, prove_parity
+from swiftlet.shrink import largest_difference
 from swiftlet.zoo import create_model
 
 CONTRACT = InputContract(side=16)
@@ -156,7 +156,10 @@ REFUSED = {
         Calls(lambda m, x: m.c(x), c=nn.Conv2d(3, 3, 3, 1, 1, padding_mode="reflect")),
         r"'c' .*='reflect'",
     ),
-    "padding": (Calls(lambda m, x: m.c(x), c=nn.Conv2d(3, 3, 3, padding="same")), r"padding='same' is not supported"),
+    "padding": (
+        Calls(lambda m, x: m.c(x), c=nn.Conv2d(3, 3, 3, padding="same")),
+        r"'c' has padding='same'; give it as numbers",
+    ),
     "statistics": (Calls(lambda m, x: m.b(x), b=nn.BatchNorm2d(3, track_running_stats=False)), r"'b' keeps no running"),
     "number": (Calls(lambda m, x: x + 1.0), r"'add' combines a tensor with a number"),
     "number first": (Calls(lambda m, x: 2 * x), r"'mul' combines a tensor with a number"),
@@ -206,13 +209,12 @@ def test_both_precisions_of_the_networks_prove_parity(name):
         onnx.checker.check_model(onnx.load_from_string(file), full_check=True)
         assert export_onnx(model, CONTRACT) == file  # the same bytes
         classifier = load_classifier(file, contract=CONTRACT)
-        prove_parity(model, classifier, PARITY[precision])
+        assert largest_difference(model, classifier, precision) <= PARITY[precision]
         for runtime in ("onnxruntime", "torch"):  # a sum at the edge between two steps may fall to either side, rarely
             off = np.abs(run_file(file, NOISE, runtime) - expected(model, NOISE, CONTRACT)).max(1)
             assert np.quantile(off, 0.3 if precision == "int8" else 1.0) < 1e-5, runtime
     assert len(files["int8"]) < 0.5 * len(files["float32"])
-    with pytest.raises(ParityError, match="differs from its network"):
-        prove_parity(folded, classifier, PARITY["float32"])  # the int8 file is not the float network
+    assert largest_difference(folded, classifier, "float32") > PARITY["float32"]  # int8 is not the float network
 
 
 def test_an_int8_file_holds_integers_only():
@@ -315,17 +317,17 @@ def with_golden(model: nn.Module, contract: InputContract = CONTRACT) -> bytes:
 
 def test_the_golden_proof_holds_and_notices_another_weight_and_another_contract():
     classifier = load_classifier(with_golden(tiny()))
-    assert parity(classifier.scores, classifier.contract, classifier.golden) < 1e-7
+    assert parity(classifier.scores, classifier.contract, classifier.golden).max() < 1e-7
     assert np.ptp(classifier.golden["scores"], axis=0).max() > 0.1
 
     other = tiny()
     with torch.no_grad():
         other[0].weight[1, 0, 2, 2] += 0.05
     changed = load_classifier(export_onnx(other, CONTRACT), contract=CONTRACT)
-    assert parity(changed.scores, CONTRACT, classifier.golden) > PARITY["float32"]
+    assert parity(changed.scores, CONTRACT, classifier.golden).max() > PARITY["float32"]
     shifted = replace(CONTRACT, mean=(120.0,) * 3)  # the same pixels, other scores
     moved = load_classifier(export_onnx(tiny(), shifted), contract=shifted)
-    assert parity(moved.scores, shifted, classifier.golden) > PARITY["float32"]
+    assert parity(moved.scores, shifted, classifier.golden).max() > PARITY["float32"]
     with pytest.raises(BadFile, match="gradient-96x64: this machine computes other pixels"):
         parity(classifier.scores, replace(CONTRACT, side=25), classifier.golden)
 

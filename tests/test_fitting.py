@@ -121,7 +121,7 @@ def test_corrupt_files_change_nothing_but_the_report(done: Result, photos: Path,
 
 def test_ctrl_c_delivers_the_best_so_far_and_the_same_command_goes_on(photos: Path, tmp_path: Path) -> None:
     out, plan = tmp_path / "run", tmp_path / "plan.json"
-    write_json(plan, fixed_plan(steps=(12, 4000)).to_json())
+    write_json(plan, fixed_plan(steps=(20, 4000)).to_json())
     process = start(photos, out, plan)
     wait_for(process, lambda: any((out / "train").glob("*round2.part*")) or training_second_round(out))
     process.send_signal(signal.SIGINT)

@@ -44,7 +44,8 @@ def test_a_plan_measures_every_file_and_trains_only_what_fits() -> None:
     assert tiny.costs["int8"].size_bytes < tiny.costs["float32"].size_bytes < 100_000  # type: ignore[operator]
     assert "size_bytes" in wider.over["float32"] and not v2.feasible
     assert tiny.candidate.name in plan.shortlist and v2.candidate.name not in plan.shortlist
-    assert all(set(rung) == set(plan.shortlist) for rung in plan.rungs)
+    assert all(set(rung) == {plan.sketch, *plan.shortlist} for rung in plan.rungs)
+    assert "float32" in plan.find(plan.sketch).feasible and plan.sketch_steps >= 20
     assert plan.find(plan.shortlist[0]).train_ms is not None
 
 
@@ -52,7 +53,14 @@ def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
     plan = small_plan(Budget(runtime="null"))
     data = json.loads(json.dumps(plan.to_json()))
     assert Plan.from_json(data) == plan
-    for damaged in ({}, [], data | {"rungs": 3}, data | {"shortlist": ["nobody"]}, data | {"planned": [{}]}):
+    for damaged in (
+        {},
+        [],
+        data | {"rungs": 3},
+        data | {"shortlist": ["nobody"]},
+        data | {"planned": [{}]},
+        data | {"rungs": [{}]},
+    ):
         with pytest.raises(BadFile, match="plan"):
             Plan.from_json(damaged)
 

@@ -24,7 +24,7 @@ def write_photos(folder: Path, *, per_class: int = 30, seed: int = 0) -> Path:
     return folder
 
 
-def fixed_plan(*, steps: tuple[int, ...] = (12, 24)) -> Plan:
+def fixed_plan(*, steps: tuple[int, ...] = (20, 60)) -> Plan:
     """Two candidates, then the better one: no clock decides anything."""
     cost = Cost(params=1, macs=1, flops=2, size_bytes=1, latency_ms=0.1, runtime="onnxruntime", threads=1, batch=1)
     candidates = tuple(Candidate(network="mobilenet_v1", width=0.0625, side=side) for side in (16, 24))
@@ -34,4 +34,4 @@ def fixed_plan(*, steps: tuple[int, ...] = (12, 24)) -> Plan:
     )
     names = tuple(c.name for c in candidates)
     rungs = tuple(dict.fromkeys(names, n) for n in steps)
-    return Plan(planned=planned, shortlist=names, rungs=rungs, batch=64, seconds=0.0)
+    return Plan(planned=planned, sketch=names[0], sketch_steps=6, shortlist=names, rungs=rungs, batch=64, seconds=0.0)

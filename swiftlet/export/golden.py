@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from swiftlet.data.contract import InputContract, golden_pictures
@@ -25,8 +26,8 @@ def golden_record(run: Run, contract: InputContract) -> dict[str, object]:
     return _record(run, contract, golden_pictures())
 
 
-def parity(run: Run, contract: InputContract, record: object) -> float:
-    """Largest absolute difference between the scores now and those in a record.
+def parity(run: Run, contract: InputContract, record: object) -> npt.NDArray[np.float64]:
+    """For each picture of a record, the largest absolute difference between its scores now and those recorded.
 
     Raises BadFile if the record is malformed or if our pixels differ from those that the file was tested with.
     """
@@ -47,7 +48,8 @@ def parity(run: Run, contract: InputContract, record: object) -> float:
     scores = run(images)
     if scores.shape != expected.shape:
         raise BadFile(f"golden record: scores of shape {expected.shape}, the file gives {scores.shape}")
-    return float(np.abs(scores - expected).max())
+    differences: npt.NDArray[np.float64] = np.abs(scores - expected).max(1)
+    return differences
 
 
 def write_golden(folder: Path, run: Run, contract: InputContract, photos: Sequence[tuple[str, Image.Image]]) -> None:

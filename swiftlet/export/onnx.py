@@ -164,10 +164,10 @@ def _input(graph: _Graph, node: Node, position: int = 0) -> str:
     return graph.names[node.args[position]]
 
 
-def _pads(padding: Any) -> list[int]:
+def _pads(padding: Any, where: str) -> list[int]:
     """PyTorch's symmetric padding as ONNX's begins and ends."""
     if isinstance(padding, str):
-        raise BadInput(f"export_onnx: padding={padding!r} is not supported; give it as numbers")
+        raise BadInput(f"export_onnx: {where!r} has padding={padding!r}; give it as numbers")
     h, w = padding if isinstance(padding, tuple) else (padding, padding)
     return [h, w, h, w]
 
@@ -183,7 +183,7 @@ def _conv(graph: _Graph, node: Node) -> str:
     attributes: dict[str, Any] = {"kernel_shape": list(conv.kernel_size)}
     for key, value, default in (
         ("strides", list(conv.stride), [1, 1]),
-        ("pads", _pads(conv.padding), [0, 0, 0, 0]),
+        ("pads", _pads(conv.padding, node.target), [0, 0, 0, 0]),
         ("dilations", list(conv.dilation), [1, 1]),
         ("group", conv.groups, 1),
     ):
@@ -229,7 +229,7 @@ def _max_pool(graph: _Graph, node: Node) -> str:
     window: dict[str, Any] = {
         "kernel_shape": size,
         "strides": stride,
-        "pads": _pads(pool.padding),
+        "pads": _pads(pool.padding, node.target),
         "dilations": _pair(pool.dilation),
     }
     return graph.op("MaxPool", _input(graph, node), ceil_mode=int(pool.ceil_mode), **window)
