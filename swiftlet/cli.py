@@ -115,11 +115,11 @@ def fit(
     if json_:
         _print_json(asdict(result))
     else:
-        _show(asdict(result), photos)
+        _show(asdict(result))
     return 130 if result.interrupted else int(not result.budget_met)
 
 
-def _show(result: dict[str, Any], photos: Path | None = None) -> None:
+def _show(result: dict[str, Any]) -> None:
     """The last screen: six lines, the next command last."""
     low, high = (100 * end for end in result["interval"])
     drop = 100 * (result["accuracy_float"] - result["accuracy"])
@@ -140,7 +140,7 @@ def _show(result: dict[str, Any], photos: Path | None = None) -> None:
     if result["interrupted"]:
         print("next      the same command goes on from here")
     else:
-        print(f"next      {_command()} check {result['file']}{f' {photos}' if photos else ''}")
+        print(f"next      {_command()} check {result['file']}")
 
 
 @app.command()

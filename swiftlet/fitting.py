@@ -109,7 +109,8 @@ def fit(
         job = _Job(run, data, budget, seed, minutes, plan, progress or (lambda *_: None))
         job.lay_out()  # Ctrl-C ends this at once: there is nothing to deliver yet
         with _interruptible() as job.interrupted:
-            job.train()
+            if not job.ledger.exists():  # once the test split was opened, nothing may be chosen any more
+                job.train()
             if job.interrupted():
                 return job.deliver(test=False)
         return Result.from_json(run.once("result", lambda: asdict(job.deliver(test=True))))
@@ -156,6 +157,10 @@ class _Job:
     stoppable: bool = False  # time alone stops nothing before there is a file to deliver
     decoded: dict[tuple[str, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
 
+    @property
+    def ledger(self) -> Path:
+        return self.run.folder / "test-opened.json"
+
     @cached_property
     def recipe(self) -> Recipe:
         return recipe_of(self.photos)
@@ -177,6 +182,8 @@ class _Job:
             return made.to_json()
 
         self.plan = Plan.from_json(self.run.once("plan", compute))
+        if self.given is not None and self.given != self.plan:
+            raise BadInput(f"{self.run.folder}: holds a run with another plan; choose another --out")
 
     def train(self) -> None:
         """The sketch, then successive halving over the plan's rungs; what is trained is offered for delivery at once.
@@ -224,10 +231,12 @@ class _Job:
 
         What Ctrl-C cut short is no stage of the run but STAGE.partial, so that the next process goes on with it.
         """
+        side, folder = self.plan.find(name).candidate.side, self._folder("train")
+        part = folder / f"{stage}.part.safetensors"
         stored = self.run.stored(stage)
         if stored is not None:
+            part.unlink(missing_ok=True)
             return stage, stored
-        side, folder = self.plan.find(name).candidate.side, self._folder("train")
         model = self.plan.find(name).candidate.build(len(self.photos.classes), self.seed)
         if before is not None and (folder / f"{before}.safetensors").exists():
             model.load_state_dict(load_checkpoint(folder / f"{before}.safetensors")[0])
@@ -242,8 +251,9 @@ class _Job:
             self.progress(f"{what}, loss {loss:.2f}", step, total)
             self.run.tick()
 
-        part = folder / f"{stage}.part.safetensors"
         whole = training.run(checkpoint=part, should_stop=self._out_of_time, progress=show)
+        if training.step == 0 and self._best() is None:
+            raise KeyboardInterrupt  # asked to stop before there was anything to deliver
         model.load_state_dict(training.averaged())
         right = accuracy(model, self._pixels("val", side), self.photos.val.labels, contract)
         result = {"accuracy": right, "steps": training.step, "planned_steps": steps}
@@ -342,11 +352,11 @@ class _Job:
         self.progress("measuring the file that is delivered", 0, 0)
         precision, contract = offer["chosen"], InputContract(side=self.plan.find(offer["candidate"]).candidate.side)
         files = {name: self._file(stage, name).read_bytes() for name in offer["options"]}
-        ledger = self.run.folder / "test-opened.json"
-        split = self.photos.test.open(graph_digest(files[precision]), ledger) if test else self.photos.val
+        split = self.photos.test.open(graph_digest(files[precision]), self.ledger) if test else self.photos.val
         pixels = split.pixels(contract)
         threads, runtime = self.budget.threads, self.budget.runtime or "onnxruntime"
-        scored = {name: score(load_classifier(file), split, pixels) for name, file in files.items()}
+        loaded = {name: load_classifier(file, runtime=runtime, threads=threads) for name, file in files.items()}
+        scored = {name: score(classifier, split, pixels) for name, classifier in loaded.items()}
         delivered = _with_figures(files[precision], scored[precision], "test" if test else "validation")
         classifier = load_classifier(delivered, runtime=runtime, threads=threads)
         if not np.array_equal(score(classifier, split, pixels).scores, scored[precision].scores):
