@@ -150,7 +150,8 @@ class Plan:
 def sides_for(median_short_side: int) -> tuple[int, ...]:
     """Up to four input sides that suit the photos: up to their own size, tiny ones up to double, never above 224."""
     top = min(224, max(24, 2 * median_short_side if median_short_side <= 48 else median_short_side))
-    near = {min(SIDES, key=lambda side: abs(side - share * top)) for share in (0.4, 0.6, 0.8, 1.0)}
+    able = [side for side in SIDES if side <= top]
+    near = {min(able, key=lambda side: abs(side - share * top)) for share in (0.4, 0.6, 0.8, 1.0)}
     return tuple(sorted(near))
 
 

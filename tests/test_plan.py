@@ -28,7 +28,7 @@ def test_sides_suit_the_photos(median: int) -> None:
     sides = sides_for(median)
     assert 1 <= len(sides) <= 4 and list(sides) == sorted(set(sides))
     assert sides[-1] <= 224
-    assert median > 48 or sides[-1] <= max(24, 2 * median + 8)
+    assert median > 48 or sides[-1] <= max(24, 2 * median)
 
 
 def test_forty_candidates_for_photos() -> None:
