@@ -27,7 +27,7 @@ from swiftlet.train.loop import Pictures, Training
 from swiftlet.train.recipe import Recipe
 from swiftlet.zoo import create_model, list_models
 
-# The widths reach from a thousandth of the paper's multiply-adds to all of them.
+# Spread evenly in the logarithm of the multiply-adds, more or less, from the smallest that learns to the paper's own.
 WIDTHS = {"mobilenet_v1": (0.0625, 0.125, 0.25, 0.5, 1.0), "mobilenet_v2": (0.1, 0.2, 0.35, 0.5, 1.0)}
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 SMALL = 32  # up to this side the stem keeps the resolution: the paper's stride of 32 would leave one pixel
@@ -38,12 +38,9 @@ TIMING_SECONDS = 0.05  # per file: enough to tell what fits, the race before del
 METADATA_BYTES, METADATA_BYTES_PER_CLASS = 2000, 120  # labels, contract, golden scores: an upper bound
 LATENCY_MARGIN = 1.1  # a candidate that meets the limit only just, in a quick measurement, may miss it in the race
 
-# limit, command-line flag, unit of the flag, slack that makes the quoted budget a safe one
-FLAGS = (
-    ("size_bytes", "--max-kb", 1e3, 1.0),
-    ("latency_ms", "--max-ms", 1.0, 1.2),
-    ("macs", "--max-mmacs", 1e6, 1.0),
-)
+# limit: command-line flag and its unit; a limit without one is quoted by its name in Budget
+FLAGS = {"size_bytes": ("--max-kb", 1e3), "latency_ms": ("--max-ms", 1.0), "macs": ("--max-mmacs", 1e6)}
+SAFE = 1.2  # a quoted latency leaves this much room, because the machine will not be equally quiet next time
 
 Progress = Callable[[str, int, int], None]  # what is happening, done, total
 
@@ -250,9 +247,8 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
     """Export, count, and, unless the counts alone rule it out, time both precisions of one candidate."""
     model = candidate.build(num_classes, seed)
     counted = count_model(model, (3, candidate.side, candidate.side)).cost
-    least = Cost(
-        params=counted.params, macs=counted.macs, flops=counted.flops, size_bytes=counted.params
-    )  # int8 weights
+    weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)  # folding leaves these, int8 needs a byte each
+    least = Cost(params=weights, macs=counted.macs, flops=counted.flops, size_bytes=weights)
     broken = {name: why for name, why in budget.over(least).items() if getattr(least, name) is not None}
     if broken:
         return Planned(candidate=candidate, costs={"int8": least}, over={"int8": broken})
@@ -360,11 +356,12 @@ def _nearest(planned: list[Planned], budget: Budget, num_classes: int, seed: int
         for precision in p.feasible
     ]
     name, precision, cost = min(files, key=lambda file: overrun(file[2]))
-    needs = [
-        f"{flag} {math.ceil(getattr(cost, field) * slack / unit * 100) / 100:g}"
-        for field, flag, unit, slack in FLAGS
-        if getattr(budget, field) is not None
-    ]
+    needs = []
+    for field in LIMITS:
+        if getattr(budget, field) is not None:
+            flag, unit = FLAGS.get(field, (field, 1.0))
+            room = SAFE if field == "latency_ms" else 1.0
+            needs.append(f"{flag} {math.ceil(getattr(cost, field) * room / unit * 100) / 100:.12g}")
     broken = "; ".join(f"{field}: {why}" for field, why in budget.over(cost).items())
     return (
         f"no candidate meets the budget. The nearest is {name} as {precision} ({broken or 'only just too slow'}); "

@@ -65,15 +65,21 @@ def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
             Plan.from_json(damaged)
 
 
-@pytest.mark.parametrize("limits", [{"size_bytes": 1000}, {"macs": 1000}, {"latency_ms": 1e-4, "size_bytes": 50_000}])
+@pytest.mark.parametrize(
+    "limits",
+    [{"size_bytes": 1000}, {"macs": 1000}, {"latency_ms": 1e-4, "size_bytes": 50_000}, {"macs": 1000, "params": 10}],
+)
 def test_an_infeasible_budget_names_one_that_is_feasible(limits: dict[str, int]) -> None:
     budget = Budget(runtime="onnxruntime", **limits)
     with pytest.raises(Infeasible, match="nearest is mobilenet") as error:
         small_plan(budget)
     quoted = dict(re.findall(r"--max-(kb|ms|mmacs) ([\d.]+)", str(error.value)))
-    assert len(quoted) == len(limits)
+    assert len(quoted) == len(limits.keys() - {"params"})
+    params = re.search(r"it fits.* params (\d+)", str(error.value))
+    assert (params is not None) == ("params" in limits)
     better = replace(
         budget,
+        params=int(params[1]) if params else None,
         size_bytes=round(float(quoted["kb"]) * 1000) if "kb" in quoted else None,
         macs=round(float(quoted["mmacs"]) * 1e6) if "mmacs" in quoted else None,
         latency_ms=3 * float(quoted["ms"]) if "ms" in quoted else None,  # the machine may have become busier since
