@@ -14,16 +14,16 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
-	$(BIN)/ruff format --check swiftlet tests benchmarks
-	$(BIN)/ruff check swiftlet tests benchmarks
+	$(BIN)/ruff format --check swiftlet tests benchmarks docs/generate
+	$(BIN)/ruff check swiftlet tests benchmarks docs/generate
 	$(BIN)/mypy
 
 check: lint
 	$(BIN)/python -m pytest -m "not slow"
 
 format: .venv/installed-dev
-	$(BIN)/ruff format swiftlet tests benchmarks
-	$(BIN)/ruff check --fix swiftlet tests benchmarks
+	$(BIN)/ruff format swiftlet tests benchmarks docs/generate
+	$(BIN)/ruff check --fix swiftlet tests benchmarks docs/generate
 
 bench: .venv/installed-dev
 	$(PIP) --editable '.[bench]'

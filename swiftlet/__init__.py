@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from swiftlet.fitting import fit as fit
     from swiftlet.zoo import create_model as create_model
     from swiftlet.zoo import list_models as list_models
+    from swiftlet.zoo.scale import scale_width as scale_width
+    from swiftlet.zoo.weights.load import load_weights as load_weights
+    from swiftlet.zoo.weights.own import save_weights as save_weights
 
 _HOME = {
     "Budget": "budget",
@@ -24,6 +27,9 @@ _HOME = {
     "create_model": "zoo",
     "fit": "fitting",
     "list_models": "zoo",
+    "load_weights": "zoo.weights.load",
+    "scale_width": "zoo.scale",
+    "save_weights": "zoo.weights.own",
 }
 __all__ = ["__version__", *_HOME]
 

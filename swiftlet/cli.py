@@ -38,6 +38,13 @@ MaxDrop = Annotated[float, typer.Option(help="Accuracy points that int8 may cost
 Minutes = Annotated[float, typer.Option(help="Time for everything, training included.")]
 Threads = Annotated[int, typer.Option(help="Threads that the file runs on.")]
 Seed = Annotated[int, typer.Option(help="Decides splits, initial weights and augmentation.")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        help="Trained weights to start from: 'auto' (recommended ones, from the hub), timm/NAME, or a local file or "
+        "folder. Without: recommended ones that the hub's cache has already."
+    ),
+]
 Arguments = Annotated[
     list[str] | None, typer.Option("-a", "--arg", help="Argument of the network, as in -a width=0.35; repeatable.")
 ]
@@ -95,6 +102,7 @@ def fit(
     ] = None,
     seed: Seed = 0,
     plan: Annotated[Path | None, typer.Option(help="A plan.json, to repeat another run exactly.")] = None,
+    pretrained: Pretrained = None,
     json_: Json = False,
 ) -> int:
     """Train, shrink, export and verify the most accurate small network that fits the budget."""
@@ -110,6 +118,7 @@ def fit(
             out=out,
             seed=seed,
             plan=_read_plan(plan) if plan else None,
+            pretrained=pretrained,
             progress=progress,
         )
     if json_:
@@ -134,6 +143,8 @@ def _show(result: dict[str, Any]) -> None:
         f"accuracy  {100 * result['accuracy']:.2f} % (95 % {low:.1f} to {high:.1f}) on {result['n']} "
         f"{what[result['split']]}; {drop:+.2f} points below its float parent"
     )
+    if result.get("weights"):  # a run of an older version says nothing of them
+        print("weights   started from {source}, licence {licence}".format(**result["weights"]))
     print(f"latency   p50 {result['p50_ms']:.3g} ms, p90 {result['p90_ms']:.3g} ms on {result['machine']}")
     print(f"budget    {budget}")
     print(f"report    {result['report']}")
@@ -152,6 +163,7 @@ def plan(
     minutes: Minutes = 10.0,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Write the plan as JSON, for fit --plan.")] = None,
+    pretrained: Pretrained = None,
     json_: Json = False,
 ) -> int:
     """Without any training: what is feasible under the budget, measured, and what fit would train."""
@@ -165,7 +177,7 @@ def plan(
     with bars() as progress:
         data = load_photos(photos, seed=seed, progress=progress)
         made = make_plan(
-            candidates_for(data.audit.median_short_side),
+            candidates_for(data.audit.median_short_side, pretrained),
             budget,
             num_classes=len(data.classes),
             photos=len(data.train),
@@ -202,8 +214,8 @@ def plan(
         print(
             f"  {name}: {ms:.2f} ms a picture, up to {sum(steps)} steps in {len(steps)} rounds, {seconds / 60:.1f} min"
         )
-    limits = _flags(max_ms, max_kb, max_mmacs)
-    print(f"next      {_command()} fit {f'{photos} ' if photos else ''}{limits}--minutes {minutes:g}")
+    flags = _flags(max_ms, max_kb, max_mmacs) + (f"--pretrained {pretrained} " if pretrained else "")
+    print(f"next      {_command()} fit {f'{photos} ' if photos else ''}{flags}--minutes {minutes:g}")
     return 0
 
 
@@ -212,33 +224,45 @@ def list_(
     pattern: Annotated[str, typer.Argument(help="Shell-style pattern, as in 'mobilenet*'.")] = "*",
     fits: Annotated[str | None, typer.Option(help="Only what runs in this time here, measured: 2ms.")] = None,
     under: Annotated[str | None, typer.Option(help="Only files up to this size, float32: 500KB, 2MB.")] = None,
-    side: Annotated[int, typer.Option(help="Side of the input in pixels.")] = 224,
+    side: Annotated[int | None, typer.Option(help="Side of the input in pixels; default: the published one.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="params, macs, memory_access_bytes, peak_activation_bytes, latency_ms or top1.")
+    ] = None,
     json_: Json = False,
 ) -> int:
-    """The zoo with its multipliers: counted, and with --fits timed on this machine."""
-    from swiftlet.plan import zoo_costs
+    """The zoo, every published variant: counted, and with --fits or --sort latency_ms timed on this machine."""
+    from swiftlet.catalogue import catalogue, described
+    from swiftlet.progress import bars
 
     budget = Budget(
         latency_ms=None if fits is None else _quantity(fits, {"ms": 1.0, "s": 1000.0}, "--fits"),
         runtime="onnxruntime",
         size_bytes=None if under is None else int(_quantity(under, {"KB": 1e3, "MB": 1e6}, "--under")),
     )
-    rows = [
-        {"name": candidate.network, "arguments": candidate.arguments, **{k: getattr(cost, k) for k in LIMITS}}
-        for candidate, cost in zoo_costs(pattern, budget, side)
-    ]
+    with bars() as progress:
+        rows = catalogue(pattern, budget, side=side, sort=sort, progress=progress)
     if json_:
-        _print_json({"models": rows})
-        return 0
-    table = Table("network", "arguments", "params M", "M MACs", "float32 KB", "ms", box=None, header_style="bold")
-    for column in table.columns[2:]:
-        column.justify = "right"
+        _print_json({"models": [row.to_json() for row in rows]})
+        return int(not rows)
+    table = Table(box=None, header_style="bold")
+    table.add_column("network", overflow="fold")
+    for title in ("side", "params M", "M MACs", "MB moved", "KB float32", "top-1 %", "int8", "ms"):
+        table.add_column(title, justify="right")
     for row in rows:
-        arguments = " ".join(f"{k}={v:g}" for k, v in row["arguments"].items())
-        counts = (f"{row['params'] / 1e6:.2f}", f"{row['macs'] / 1e6:.1f}", f"{row['size_bytes'] / 1e3:.0f}")
-        table.add_row(row["name"], arguments, *counts, "" if row["latency_ms"] is None else f"{row['latency_ms']:.3f}")
+        cost = row.cost
+        table.add_row(
+            f"{row.network} {described(row.arguments)}".strip(),
+            str(row.side),
+            f"{(cost.params or 0) / 1e6:.2f}",
+            f"{(cost.macs or 0) / 1e6:.1f}",
+            f"{(cost.memory_access_bytes or 0) / 1e6:.1f}",
+            f"{(cost.size_bytes or 0) / 1e3:.0f}",
+            "" if row.top1 is None else f"{row.top1:.1f}",
+            "safe" if row.int8_safe else "",
+            "" if cost.latency_ms is None else f"{cost.latency_ms:.3f}",
+        )
     Console().print(table)
-    print(f"\n{len(rows)} found, at {side} x {side}. next      {_command()} count mobilenet_v2 -a width=0.35")
+    print(f"\n{len(rows)} found. next      {_command()} count mobilenet_v2 -a width=0.35")
     return int(not rows)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import nn
 
 from swiftlet._version import __version__
 from swiftlet.budget import Budget, Cost
@@ -26,12 +27,12 @@ from swiftlet.check import Scored, load_classifier, measured_cost, score
 from swiftlet.cost.screen import read_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
-from swiftlet.errors import BadInput, Infeasible
+from swiftlet.errors import BadFile, BadInput, Infeasible
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import write_golden
 from swiftlet.export.onnx import graph_digest, with_metadata
 from swiftlet.files import write_atomically, write_json
-from swiftlet.plan import Plan, Progress, candidates_for, make_plan
+from swiftlet.plan import Candidate, Plan, Progress, candidates_for, make_plan
 from swiftlet.report.build import build_report
 from swiftlet.report.gather import gather
 from swiftlet.run import Run
@@ -40,7 +41,8 @@ from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrink import CALIBRATION, ParityError, shrink
 from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
 from swiftlet.train.loop import Pictures, Training, accuracy
-from swiftlet.train.recipe import Recipe, recipe_for
+from swiftlet.train.recipe import Recipe, finetuning, recipe_for
+from swiftlet.zoo.weights.facts import Pretrained
 
 FINISH_SECONDS = 8.0  # kept back from the training time for the test split, the last race and the report
 RACE_SECONDS = 2.0
@@ -50,7 +52,8 @@ GOLDEN_PHOTOS = 4
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What a run delivered. Accuracies are shares of 1, taken from `file` on `split` ("test", or "validation" if the
-    run was interrupted, in which case the test split is still sealed and the same command goes on)."""
+    run was interrupted, in which case the test split is still sealed and the same command goes on). `weights` has
+    source, licence and sha256 of the trained weights that the network started from; none if they were random."""
 
     file: str
     report: str
@@ -71,6 +74,7 @@ class Result:
     interrupted: bool
     seconds: float
     tried: tuple[dict[str, Any], ...]
+    weights: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Result":
@@ -87,13 +91,16 @@ def fit(
     out: Path | str | None = None,
     seed: int = 0,
     plan: Plan | None = None,
+    pretrained: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Train, shrink, export, verify and report the most accurate small network that fits the budget.
 
     `photos` is a folder per class, an .npz file, or None for the built-in digits. Everything is written to `out`
-    (default runs/NAME). A killed run is continued by the same call; Ctrl-C delivers the best so far. Raises
-    BadPhotos, BadInput, RunBusy, and Infeasible if nothing meets the budget, before training where that is certain.
+    (default runs/NAME). A killed run is continued by the same call; Ctrl-C delivers the best so far. `pretrained`
+    says which trained weights to start from, see candidates_for; by default those in the hub's cache, if there are
+    any. Raises BadPhotos, BadInput, BadFile for weights that cannot be had, RunBusy, and Infeasible if nothing meets
+    the budget, before training where that is certain.
     """
     if not minutes > 0:
         raise BadInput(f"fit: minutes={minutes!r} must be above 0")
@@ -102,11 +109,12 @@ def fit(
     folder = Path(out) if out is not None else Path("runs") / (source.resolve().stem if source else "digits")
     with Run(folder) as run:
         data = load_photos(source, seed=seed, progress=progress)
-        run.claim({"photos": data.audit.digest, "budget": asdict(budget), "seed": seed, "swiftlet": __version__})
+        facts = {"photos": data.audit.digest, "budget": asdict(budget), "seed": seed, "swiftlet": __version__}
+        run.claim(facts | {"pretrained": pretrained})
         finished = run.stored("result")
         if finished is not None:
             return Result.from_json(finished)
-        job = _Job(run, data, budget, seed, minutes, plan, progress or (lambda *_: None))
+        job = _Job(run, data, budget, seed, minutes, plan, pretrained, progress or (lambda *_: None))
         job.lay_out()  # Ctrl-C ends this at once: there is nothing to deliver yet
         with _interruptible() as job.interrupted:
             if not job.ledger.exists():  # once the test split was opened, nothing may be chosen any more
@@ -151,11 +159,13 @@ class _Job:
     seed: int
     minutes: float
     given: Plan | None
+    pretrained: str | None
     progress: Progress
     interrupted: Callable[[], bool] = lambda: False
     plan: Plan = field(init=False)
+    weights: dict[str, dict[str, str]] = field(init=False)  # what was read of each source of trained weights
     stoppable: bool = False  # time alone stops nothing before there is a file to deliver
-    decoded: dict[tuple[str, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
+    decoded: dict[tuple[str, InputContract], npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Path:
@@ -166,11 +176,11 @@ class _Job:
         return recipe_of(self.photos)
 
     def lay_out(self) -> None:
-        """The plan: made once, or given."""
+        """The plan: made once, or given. The weights that it wants are fetched and their digests held fast."""
 
         def compute() -> dict[str, Any]:
             made = self.given or make_plan(
-                candidates_for(self.photos.audit.median_short_side),
+                candidates_for(self.photos.audit.median_short_side, self.pretrained),
                 self.budget,
                 num_classes=len(self.photos.classes),
                 photos=len(self.photos.train),
@@ -184,6 +194,15 @@ class _Job:
         self.plan = Plan.from_json(self.run.once("plan", compute))
         if self.given is not None and self.given != self.plan:
             raise BadInput(f"{self.run.folder}: holds a run with another plan; choose another --out")
+        wanted = (self.plan.find(name).candidate for name in {self.plan.sketch, *self.plan.shortlist})
+        sources = {c.pretrained.source: c for c in wanted if c.pretrained is not None}
+        classes = len(self.photos.classes)
+        self.weights = self.run.once(
+            "weights", lambda: {source: _read(c.start(classes, self.seed)) for source, c in sources.items()}
+        )
+
+    def _recipe(self, candidate: Candidate) -> Recipe:
+        return self.recipe if candidate.pretrained is None else finetuning(self.recipe)
 
     def train(self) -> None:
         """The sketch, then successive halving over the plan's rungs; what is trained is offered for delivery at once.
@@ -231,21 +250,23 @@ class _Job:
 
         What Ctrl-C cut short is no stage of the run but STAGE.partial, so that the next process goes on with it.
         """
-        side, folder = self.plan.find(name).candidate.side, self._folder("train")
+        candidate, folder = self.plan.find(name).candidate, self._folder("train")
         part = folder / f"{stage}.part.safetensors"
         stored = self.run.stored(stage)
         if stored is not None:
             part.unlink(missing_ok=True)
             return stage, stored
-        model = self.plan.find(name).candidate.build(len(self.photos.classes), self.seed)
         if before is not None and (folder / f"{before}.safetensors").exists():
+            model = candidate.build(len(self.photos.classes), self.seed)
             model.load_state_dict(load_checkpoint(folder / f"{before}.safetensors")[0])
+        else:
+            model = self._start(candidate)
+        contract, side = candidate.contract, candidate.side
         # a little larger than the network's side, where the photos have the pixels: random crops stay sharp
         canvas = min(round(1.25 * side), max(side, self.photos.audit.median_short_side))
-        pictures = Pictures(self._pixels("train", canvas), self.photos.train.labels)
-        contract = InputContract(side=side)
+        pictures = Pictures(self._pixels("train", replace(contract, side=canvas)), self.photos.train.labels)
         seed = zlib.crc32(f"{self.seed} {stage}".encode())
-        training = Training(model, pictures, contract, self.recipe, steps=steps, seed=seed)
+        training = Training(model, pictures, contract, self._recipe(candidate), steps=steps, seed=seed)
 
         def show(step: int, total: int, loss: float) -> None:
             self.progress(f"{what}, loss {loss:.2f}", step, total)
@@ -255,7 +276,7 @@ class _Job:
         if training.step == 0 and self._best() is None:
             raise KeyboardInterrupt  # asked to stop before there was anything to deliver
         model.load_state_dict(training.averaged())
-        right = accuracy(model, self._pixels("val", side), self.photos.val.labels, contract)
+        right = accuracy(model, self._pixels("val", contract), self.photos.val.labels, contract)
         result = {"accuracy": right, "steps": training.step, "planned_steps": steps}
         if not whole and self.interrupted():
             stage = f"{stage}.partial"
@@ -265,6 +286,18 @@ class _Job:
         stored = self.run.once(stage, lambda: result)
         part.unlink()
         return stage, stored
+
+    def _start(self, candidate: Candidate) -> nn.Module:
+        """What its training starts from. Trained weights must still be those that the run began with."""
+        model = candidate.start(len(self.photos.classes), self.seed)
+        if candidate.pretrained is not None:
+            source = candidate.pretrained.source
+            if _read(model) != self.weights[source]:
+                raise BadFile(f"{source}: holds other weights than when this run began; choose another --out")
+        return model
+
+    def _weights_of(self, candidate: Candidate) -> dict[str, str]:
+        return {} if candidate.pretrained is None else self.weights[candidate.pretrained.source]
 
     def _offer(self, stage: str, name: str, reached: float) -> None:
         """Shrink and check a trained network, and deliver it if it is the best legal file so far.
@@ -292,10 +325,11 @@ class _Job:
             arguments=candidate.arguments | {"num_classes": len(self.photos.classes)},
             precision="float32",
             labels=self.photos.classes,
-            contract=InputContract(side=candidate.side),
+            contract=candidate.contract,
             golden={},
             parents={"photos": self.photos.audit.digest},
             records=(),
+            weights=self._weights_of(candidate),
         )
         some = np.random.default_rng(self.seed).permutation(len(self.photos.train))[:CALIBRATION]
         shrunk = shrink(
@@ -304,7 +338,7 @@ class _Job:
             self.budget,
             calibration=self.photos.train.subset(some).pixels(draft.contract),
             val=self.photos.val,
-            val_pixels=self._pixels("val", candidate.side),
+            val_pixels=self._pixels("val", draft.contract),
         )
         for precision, option in shrunk.options.items():
             write_atomically(self._file(stage, precision), option.file)
@@ -337,9 +371,9 @@ class _Job:
     def _publish(self, stage: str) -> None:
         """Put the best file so far where the user looks for it, with its validation accuracy inside."""
         offer = self._offers()[stage]
-        side = self.plan.find(offer["candidate"]).candidate.side
+        contract = self.plan.find(offer["candidate"]).candidate.contract
         file = self._file(stage, offer["chosen"]).read_bytes()
-        scored = score(load_classifier(file), self.photos.val, self._pixels("val", side))
+        scored = score(load_classifier(file), self.photos.val, self._pixels("val", contract))
         write_atomically(self.run.folder / "model.onnx", _with_figures(file, scored, "validation"))
 
     def deliver(self, *, test: bool) -> Result:
@@ -350,7 +384,8 @@ class _Job:
             raise Infeasible(self._why_nothing())
         stage, offer = best
         self.progress("measuring the file that is delivered", 0, 0)
-        precision, contract = offer["chosen"], InputContract(side=self.plan.find(offer["candidate"]).candidate.side)
+        candidate = self.plan.find(offer["candidate"]).candidate
+        precision, contract = offer["chosen"], candidate.contract
         files = {name: self._file(stage, name).read_bytes() for name in offer["options"]}
         split = self.photos.test.open(graph_digest(files[precision]), self.ledger) if test else self.photos.val
         pixels = split.pixels(contract)
@@ -386,6 +421,7 @@ class _Job:
             interrupted=not test,
             seconds=round(self.run.seconds, 1),
             tried=tuple(self._tried(stage)),
+            weights=self._weights_of(candidate),
         )
         write_atomically(folder / "model.onnx", delivered)
         write_golden(folder / "golden", classifier.scores, contract, self._golden_photos())
@@ -399,7 +435,17 @@ class _Job:
         }
         write_json(folder / "model.json", manifest)
         evidence = gather(
-            asdict(result), self.plan, self.budget, self.photos, split, pixels, scored, digest, self.recipe, self.seed
+            asdict(result),
+            self.plan,
+            self.budget,
+            self.photos,
+            split,
+            contract,
+            pixels,
+            scored,
+            digest,
+            self._recipe(candidate),
+            self.seed,
         )
         write_atomically(folder / "report.html", build_report(evidence).encode())
         return result
@@ -444,12 +490,13 @@ class _Job:
         ]
         return f"no trained file met the budget: {' | '.join(reasons) or 'nothing was trained in the time given'}"
 
-    def _pixels(self, split: str, side: int) -> npt.NDArray[np.uint8]:
+    def _pixels(self, split: str, contract: InputContract) -> npt.NDArray[np.uint8]:
         """Decoded once a side and kept: successive halving comes back to the same sides."""
-        if (split, side) not in self.decoded:
+        plain = InputContract(side=contract.side, resize=contract.resize, crop_pct=contract.crop_pct)
+        if (split, plain) not in self.decoded:
             photos = self.photos.train if split == "train" else self.photos.val
-            self.decoded[split, side] = photos.pixels(InputContract(side=side), progress=self.progress)
-        return self.decoded[split, side]
+            self.decoded[split, plain] = photos.pixels(plain, progress=self.progress)
+        return self.decoded[split, plain]
 
     def _folder(self, name: str) -> Path:
         (self.run.folder / name).mkdir(exist_ok=True)
@@ -457,6 +504,13 @@ class _Job:
 
     def _file(self, stage: str, precision: str) -> Path:
         return self._folder("train") / f"{stage}.{precision}.onnx"
+
+
+def _read(model: nn.Module) -> dict[str, str]:
+    """The trained weights that a network was built from."""
+    read = model.pretrained
+    assert isinstance(read, Pretrained)
+    return {"source": read.source, "licence": read.licence, "sha256": read.digest}
 
 
 def _with_figures(file: bytes, scored: Scored, split: str) -> bytes:

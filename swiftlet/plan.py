@@ -7,7 +7,7 @@ as float and as int8, counted, and timed on the runtime that will run it. Only t
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from swiftlet.budget import LIMITS, Budget, Cost
-from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
+from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_model, count_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, Infeasible
@@ -25,14 +25,26 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.train.loop import Pictures, Training
 from swiftlet.train.recipe import Recipe
-from swiftlet.zoo import create_model, list_models
+from swiftlet.zoo import create_model
+from swiftlet.zoo.weights.facts import Weights
+from swiftlet.zoo.weights.pretrained import describe, is_cached
 
 # Spread evenly in the logarithm of the multiply-adds, more or less, from the smallest that learns to the paper's own.
 WIDTHS = {"mobilenet_v1": (0.0625, 0.125, 0.25, 0.5, 1.0), "mobilenet_v2": (0.1, 0.2, 0.35, 0.5, 1.0)}
+# Trained weights to start from, smallest network first: those of a kind that costs int8 little, or that few beat.
+RECOMMENDED = (
+    "timm/mobilenetv3_small_075.lamb_in1k",
+    "timm/mobilenetv2_050.lamb_in1k",
+    "timm/mobilenetv4_conv_small.e2400_r224_in1k",
+    "timm/mobilenetv3_large_100.ra_in1k",
+    "timm/mobilenetv2_100.ra_in1k",
+)
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 SMALL = 32  # up to this side the stem keeps the resolution: the paper's stride of 32 would leave one pixel
+LEAST_PRETRAINED = 64  # below this side features that were trained at 224 see too little of what they look for
 SHORTLIST = 4
-FAIR_EPOCHS = 8
+FAIR_EPOCHS, FAIR_EPOCHS_PRETRAINED = 8, 2
+PRETRAINED_WORTH, PRETRAINED_ENOUGH = 20, 8  # epochs from random weights that one of these does; how many help
 SKETCH_SECONDS = 20.0  # with planning, there is a first file within a minute
 TIMING_SECONDS = 0.05  # per file: enough to tell what fits, the race before delivery is thorough
 METADATA_BYTES, METADATA_BYTES_PER_CLASS = 2000, 120  # labels, contract, golden scores: an upper bound
@@ -47,25 +59,49 @@ Progress = Callable[[str, int, int], None]  # what is happening, done, total
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One network at one width and one input side."""
+    """One network at one width and one input side, to be trained from random weights or from `pretrained` ones."""
 
     network: str
     width: float
     side: int
+    pretrained: Weights | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.network}-{self.width:g}-{self.side}px"
+        return f"{self.network}-{self.width:g}-{self.side}px{'-pretrained' if self.pretrained else ''}"
 
     @property
     def arguments(self) -> dict[str, Any]:
+        if self.pretrained is not None:
+            return self.pretrained.arguments  # the stem too stays as it was trained
         return {"width": self.width} | ({"stem_stride": 1} if self.side <= SMALL else {})
 
-    def build(self, num_classes: int, seed: int) -> torch.nn.Module:
+    @property
+    def contract(self) -> InputContract:
+        """What it sees: whole photos, coloured and resized as its weights are used to."""
+        if self.pretrained is None:
+            return InputContract(side=self.side)
+        return replace(self.pretrained.contract, side=self.side, crop_pct=1.0)
+
+    def build(self, num_classes: int, seed: int) -> nn.Module:
         """The network with random weights that depend on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return create_model(self.network, num_classes=num_classes, **self.arguments)
+
+    def start(self, num_classes: int, seed: int) -> nn.Module:
+        """The network that training starts from: `build` with the trained weights in it, all but the classifier's."""
+        if self.pretrained is None:
+            return self.build(num_classes, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return create_model(self.network, pretrained=self.pretrained.source, num_classes=num_classes)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Candidate":
+        """Raises BadFile, TypeError or KeyError if this is no candidate."""
+        weights = data.get("pretrained")
+        return cls(**data | {"pretrained": None if weights is None else Weights.from_json(weights)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +151,7 @@ class Plan:
         try:
             planned = tuple(
                 Planned(
-                    candidate=Candidate(**p["candidate"]),
+                    candidate=Candidate.from_json(p["candidate"]),
                     costs={k: Cost(**v) for k, v in p["costs"].items()},
                     over=p["over"],
                     train_ms=p["train_ms"],
@@ -152,13 +188,31 @@ def sides_for(median_short_side: int) -> tuple[int, ...]:
     return tuple(sorted(near))
 
 
-def candidates_for(median_short_side: int) -> tuple[Candidate, ...]:
-    """Network x width x side."""
-    return tuple(
+def candidates_for(median_short_side: int, pretrained: str | None = None) -> tuple[Candidate, ...]:
+    """Network x width x side, from random weights and from trained ones.
+
+    `pretrained` names the weights to start from (create_model says how); their network is then the only one. "auto"
+    is all recommended ones, of which the hub is asked what they are; None is those that its cache has already, and
+    nobody is asked.
+    """
+    sides = sides_for(median_short_side)
+    random = tuple(
         Candidate(network=network, width=width, side=side)
         for network, widths in WIDTHS.items()
         for width in widths
-        for side in sides_for(median_short_side)
+        for side in sides
+    )
+    if pretrained is None:
+        sources = tuple(source for source in RECOMMENDED if is_cached(source))
+    elif pretrained == "auto":
+        sources = RECOMMENDED
+    else:
+        random, sources = (), (pretrained,)
+    known = [describe(source) for source in sources]
+    return random + tuple(
+        Candidate(network=w.network, width=w.arguments.get("width", 1.0), side=side, pretrained=w)
+        for w in known
+        for side in [side for side in sides if side >= LEAST_PRETRAINED] or [LEAST_PRETRAINED]
     )
 
 
@@ -209,38 +263,14 @@ def make_plan(
     )
 
 
-def zoo_costs(pattern: str, budget: Budget, side: int) -> list[tuple[Candidate, Cost]]:
-    """Every network of the zoo that matches, at each of its widths, with 1000 classes, as float32, within the budget.
-
-    Counted; timed only if the budget limits the latency.
-    """
-    found = []
-    for network in list_models(pattern):
-        for width in WIDTHS[network]:
-            candidate = Candidate(network=network, width=width, side=side)
-            if budget.latency_ms is None:
-                cost = count_model(candidate.build(1000, 0), (3, side, side)).cost
-                broken = budget.over(cost)
-            else:
-                planned = _try(candidate, budget, 1000, 0)
-                cost = planned.costs.get("float32", Cost())
-                broken = planned.over.get("float32", planned.over.get("int8", {}))
-            if not broken:
-                found.append((candidate, cost))
-    return found
-
-
-def _files(model: nn.Module, side: int) -> dict[str, bytes]:
+def untrained_files(model: nn.Module, contract: InputContract) -> dict[str, bytes]:
     """The files of an untrained network by precision."""
-    contract = InputContract(side=side)
-    folded, _ = fold_batchnorm(model.eval())
-    noise = torch.randint(0, 256, (1, 3, side, side), generator=torch.Generator().manual_seed(0))
-    grid = contract_grid(contract)
-    assert grid is not None  # the mean of our own contract is a whole number
-    scale, zero_point = grid
-    images = (noise - zero_point) * scale
-    integer, _ = quantize(folded, [images], input_scale=scale, input_zero_point=zero_point)
-    return {"float32": export_onnx(folded, contract), "int8": export_onnx(integer, contract)}
+    plain, _ = deployed(model.eval())
+    noise = np.random.default_rng(0).integers(0, 256, (1, contract.side, contract.side, 3), np.uint8)
+    images = torch.from_numpy(contract.normalise(noise))
+    scale, zero_point = contract_grid(contract) or (None, None)
+    integer, _ = quantize(plain, [images], input_scale=scale, input_zero_point=zero_point)
+    return {"float32": export_onnx(plain, contract), "int8": export_onnx(integer, contract)}
 
 
 def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> Planned:
@@ -254,7 +284,7 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
         return Planned(candidate=candidate, costs={"int8": least}, over={"int8": broken})
     runtime = budget.runtime or "onnxruntime"
     costs, over = {}, {}
-    for precision, file in _files(model, candidate.side).items():
+    for precision, file in untrained_files(model, candidate.contract).items():
         program = get_runtime(runtime).load(file, budget.threads)
         contestant = Contestant(precision, program, runtime, budget.threads)
         p50 = race([contestant], seconds=TIMING_SECONDS, batch=budget.batch)[0].p50_ms
@@ -288,10 +318,13 @@ def _promise(p: Planned, seconds: float, photos: int) -> float:
     """Expected accuracy, in units that only serve to rank: bigger is better, and so are epochs, up to a hundred.
 
     In the V1 and V2 papers a doubling of multiply-adds buys 3 to 5 points at small sizes; on a few thousand photos
-    a doubling of epochs buys more until it stops at about a hundred (docs/log.md has our own runs).
+    a doubling of epochs buys more until it stops at about a hundred (docs/log.md has our own runs). From trained
+    weights five epochs do what those hundred do, and after about eight a larger side is the better use of the time.
     """
     epochs = 0.5 * seconds * 1000 / (_train_ms(p) * photos)
-    return math.log2(max(p.macs, 1)) + 1.5 * math.log2(max(1e-3, min(epochs, 100.0)))
+    trained = p.candidate.pretrained is not None
+    epochs = PRETRAINED_WORTH * min(epochs, PRETRAINED_ENOUGH) if trained else min(epochs, 100.0)
+    return math.log2(max(p.macs, 1)) + 1.5 * math.log2(max(1e-3, epochs))
 
 
 def _with_train_ms(p: Planned, recipe: Recipe, num_classes: int, seed: int) -> Planned:
@@ -301,8 +334,8 @@ def _with_train_ms(p: Planned, recipe: Recipe, num_classes: int, seed: int) -> P
         rng.integers(0, 256, (recipe.batch, candidate.side, candidate.side, 3), np.uint8),
         rng.integers(0, num_classes, recipe.batch),
     )
-    contract = InputContract(side=candidate.side)
-    training = Training(candidate.build(num_classes, seed), pictures, contract, recipe, steps=4, seed=seed)
+    model = candidate.build(num_classes, seed)
+    training = Training(model, pictures, candidate.contract, recipe, steps=4, seed=seed)
     marks: list[float] = []
     training.run(progress=lambda *_: marks.append(time.perf_counter()))
     train_ms = float(np.median(np.diff(marks))) * 1000 / recipe.batch
@@ -335,10 +368,14 @@ def _shortlist(promising: list[Planned], seconds: float, photos: int) -> list[Pl
     size = 1 << (len(promising).bit_length() - 1)
     while size > 1:
         first = 1000 * seconds * _shares(size)[0] / size
-        if all(first >= FAIR_EPOCHS * photos * _train_ms(p) for p in promising[:size]):
+        if all(first >= _fair_epochs(p) * photos * _train_ms(p) for p in promising[:size]):
             break
         size //= 2
     return promising[:size]
+
+
+def _fair_epochs(p: Planned) -> int:
+    return FAIR_EPOCHS if p.candidate.pretrained is None else FAIR_EPOCHS_PRETRAINED
 
 
 def _nearest(planned: list[Planned], budget: Budget, num_classes: int, seed: int) -> str:

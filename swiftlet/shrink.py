@@ -9,12 +9,12 @@ from torch import fx, nn
 
 from swiftlet.budget import Budget, Cost
 from swiftlet.check import PARITY, Classifier, Scored, load_classifier, measured_cost, score, typical
-from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
+from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_onnx
 from swiftlet.data.contract import golden_pictures
 from swiftlet.data.split import Split
-from swiftlet.errors import BadInput, SwiftletError
+from swiftlet.errors import SwiftletError
 from swiftlet.export.artifact import Artifact
 from swiftlet.export.golden import golden_record
 from swiftlet.export.onnx import contract_grid, export_onnx, graph_digest, with_metadata
@@ -63,19 +63,17 @@ def shrink(
     `draft` says what the network is; precision, golden, records and cost are filled in here. `calibration` are
     training pictures and `val_pixels` those of `val`, uint8 (N, side, side, 3) under draft.contract. int8 is chosen
     if it loses at most budget.max_drop points and the race does not show it to be slower; else the float file, if
-    it is within the budget. Raises ParityError, BadInput for a contract whose pixels lie on no int8 grid.
+    it is within the budget. Raises ParityError.
     """
-    grid = contract_grid(draft.contract)
-    if grid is None:
-        raise BadInput("shrink: int8 needs one whole-number mean and one std for all channels in the input contract")
-    folded, fold_record = fold_batchnorm(model.eval())
+    scale, zero_point = contract_grid(draft.contract) or (None, None)
+    plain, records = deployed(model.eval())
     images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)  # type: ignore[no-untyped-call]
-    integer, quantize_record = quantize(folded, images, input_scale=grid[0], input_zero_point=grid[1])
+    integer, quantize_record = quantize(plain, images, input_scale=scale, input_zero_point=zero_point)
 
     runtime = budget.runtime or "onnxruntime"
-    float32 = _export(folded, replace(draft, precision="float32", records=(fold_record,)), budget)
+    float32 = _export(plain, replace(draft, precision="float32", records=records), budget)
     parents = draft.parents | {"float32": graph_digest(float32.file)}
-    records = (fold_record, quantize_record)
+    records = (*records, quantize_record)
     int8 = _export(integer, replace(draft, precision="int8", records=records, parents=parents), budget)
     if not float32.parity <= PARITY["float32"]:
         raise ParityError(f"the exported file differs from its network by {float32.parity:.2g} in a score")

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,10 @@ from browser import Open, chromium, tabs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+# No test sees what this machine's hub cache holds, or asks the hub; read when huggingface_hub is imported.
+os.environ |= {"HF_HOME": "/nonexistent/huggingface", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")  # not the session: Playwright holds an event loop, and others may want their own

@@ -175,6 +175,26 @@ def test_a_batchnorm_that_is_still_training_is_refused():
 # --- int8 -----------------------------------------------------------------------------------------------------------
 
 
+class BatchNormAct(nn.BatchNorm2d):
+    """As in timm: a BatchNorm with its activation inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+def test_an_activation_inside_a_batchnorm_survives_folding():
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    model = settled(nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormAct(8), *head))
+    new, _ = fold_batchnorm(model)
+    assert "ReLU6" in {type(m).__name__ for m in new.modules()}
+    torch.testing.assert_close(scores(new), scores(model), rtol=1e-5, atol=1e-5)
+
+
 def activations(model: fx.GraphModule, images: Tensor) -> dict[str, Tensor]:
     """What each module gives, by path."""
     seen: dict[str, Tensor] = {}
@@ -266,7 +286,7 @@ class Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.between, self.shared, self.unread = (nn.Conv2d(3, 3, 1) for _ in range(4))
-        self.act, self.pool = nn.Hardswish(), nn.MaxPool2d(2)
+        self.act, self.pool = nn.GELU(), nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(self.pool(x))

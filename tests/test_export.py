@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from settle import settled
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -18,12 +19,14 @@ from swiftlet.check import PARITY, load_classifier
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import FakeQuantize, quantize
 from swiftlet.compress.record import Record
+from swiftlet.compress.trace import Tracer
 from swiftlet.data.contract import InputContract, golden_pictures
 from swiftlet.data.decode import open_photo
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import golden_record, parity, write_golden
 from swiftlet.export.onnx import FUNCTIONS, MODULES, contract_grid, export_onnx, graph_digest, with_metadata
+from swiftlet.layers.padding import SameConv2d, SameMaxPool2d
 from swiftlet.report.gather import SNIPPET
 from swiftlet.runtime import get_runtime
 from swiftlet.shrink import largest_difference
@@ -32,23 +35,6 @@ from swiftlet.zoo import create_model
 CONTRACT = InputContract(side=16)
 UNEVEN = InputContract(side=16, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-
-
-def settled(model: nn.Module, contract: InputContract = CONTRACT) -> nn.Module:
-    """In eval mode, with random scales and shifts and fitting statistics: scores differ from picture to picture."""
-    generator = torch.Generator().manual_seed(3)
-    images = torch.from_numpy(contract.normalise(NOISE))
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None
-                if module.affine:
-                    module.weight.uniform_(0.5, 1.5, generator=generator)
-                    module.bias.normal_(1, 0.5, generator=generator)
-        logits = model.train()(images)
-        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        last.weight.div_(4 * logits.std(0).mean())
-    return model.eval()
 
 
 def expected(model: nn.Module, pixels: np.ndarray, contract: InputContract) -> np.ndarray:
@@ -69,15 +55,24 @@ class Everything(nn.Module):
         self.grouped = nn.Conv2d(8, 16, 3, groups=4, bias=False)
         self.bn, self.plain_bn = nn.BatchNorm2d(16, eps=0.01), nn.BatchNorm2d(16, affine=False)
         self.pool, self.ceil = nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((2, 2), ceil_mode=True)
+        self.same_conv, self.same_pool = SameConv2d(16, 16, (3, 5), 2, groups=2), SameMaxPool2d(3, 2)
+        self.average, self.uneven = nn.AvgPool2d(3, 1, 1), nn.AdaptiveAvgPool2d((7, 3))
+        self.shuffle, self.lrn = nn.ChannelShuffle(4), nn.LocalResponseNorm(5, alpha=0.1, k=2)
+        self.kept, self.halves = nn.AdaptiveAvgPool2d((7, 3)), nn.AdaptiveAvgPool2d((2, 1))
         self.twice = nn.Conv2d(16, 16, 1)
         self.acts = nn.ModuleList((nn.ReLU(), nn.ReLU6(), nn.Hardsigmoid(), nn.Hardswish(), nn.Sigmoid(), nn.SiLU()))
+        self.tanh = nn.Tanh()
         self.fake, self.drop, self.same = FakeQuantize(0.125, 99), nn.Dropout(), nn.Identity()
         self.squeeze, self.flat = nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten()
         self.fc, self.head = nn.Linear(48, 9, bias=False), nn.Linear(9, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.plain_bn(self.bn(self.grouped(self.conv(x))))
-        x = self.twice(self.twice(self.ceil(self.pool(x))))
+        x = x + self.average(self.lrn(x)) * self.tanh(x)
+        seen = self.halves(self.kept(self.uneven(self.same_pool(self.same_conv(x)))))
+        left, right = torch.chunk(self.shuffle(x), 2, dim=1)
+        x = torch.cat([right, left[:, 2:7], x[:, 13:]], 1)
+        x = self.twice(self.twice(self.ceil(self.pool(x)))) + self.squeeze(seen)
         relu, relu6, hardsigmoid, hardswish, sigmoid, silu = (act(x) for act in self.acts)
         y = torch.add(relu6 * hardsigmoid + hardswish, torch.mul(sigmoid, silu))
         y = torch.cat([y, F.relu(self.fake(x), inplace=False), self.drop(relu)], dim=1)
@@ -86,7 +81,7 @@ class Everything(nn.Module):
         return self.head(self.fc(z))
 
 
-class Tracer(fx.Tracer):
+class QuantizedTracer(Tracer):
     """As the quantizer leaves a network: FakeQuantize is a leaf."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -101,8 +96,8 @@ def calls(model: fx.GraphModule) -> set[object]:
 @pytest.mark.parametrize("contract", [CONTRACT, UNEVEN], ids=["whole mean", "uneven mean"])
 def test_every_operation_agrees_with_pytorch(contract):
     torch.manual_seed(0)
-    module = settled(Everything(), contract)
-    model = fx.GraphModule(module, Tracer().trace(module)).eval()
+    module = settled(Everything(), NOISE, contract)
+    model = fx.GraphModule(module, QuantizedTracer().trace(module)).eval()
     assert calls(model) == MODULES.keys() | FUNCTIONS.keys()
     file = export_onnx(model, contract)
     onnx.checker.check_model(onnx.load_from_string(file), full_check=True)
@@ -169,7 +164,19 @@ REFUSED = {
     "functional": (Calls(lambda m, x: F.avg_pool2d(x, 2)), r"node 'avg_pool2d' is a avg_pool2d, which"),
     "flatten": (nn.Sequential(nn.Flatten(2), nn.Flatten(1)), r"'_0' flattens dimensions \(2, -1\)"),
     "two outputs": (nn.Sequential(nn.Conv2d(3, 2, 1)), r"must return logits of shape \(B, classes\)"),
-    "2 x 2": (nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), r"'0' pools to 2; only 1 x 1"),
+    "unequal chunks": (
+        Calls(lambda m, x: torch.cat(torch.chunk(x, 2, 1), 1)),
+        r"'chunk' splits dimension 1 of 3 into 2; only",
+    ),
+    "rows": (Calls(lambda m, x: x[:, :, 2:]), r"'getitem' takes .* of a tensor; only x\[:, a:b\]"),
+    "every second": (
+        Calls(lambda m, x: torch.cat([x[:, ::2], x[:, :1]], 1)),
+        r"'getitem' takes .* of a tensor; only x\[:, a:b\]",
+    ),
+    "divisor": (
+        Calls(lambda m, x: m.pool(x), pool=nn.AvgPool2d(2, divisor_override=3)),
+        r"'pool' has a divisor of its own",
+    ),
 }
 
 
@@ -193,7 +200,7 @@ def mobilenet(name: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Folded, and int8."""
     width = {"mobilenet_v1": 0.25, "mobilenet_v2": 0.35}[name]
     torch.manual_seed(0)
-    folded, _ = fold_batchnorm(settled(create_model(name, width=width, num_classes=6, stem_stride=1)))
+    folded, _ = fold_batchnorm(settled(create_model(name, width=width, num_classes=6, stem_stride=1), NOISE, CONTRACT))
     images = torch.from_numpy(CONTRACT.normalise(NOISE))
     scale, zero = contract_grid(CONTRACT)
     return folded, quantize(folded, [images], input_scale=scale, input_zero_point=zero)[0]
@@ -237,7 +244,7 @@ def test_an_int8_file_holds_integers_only():
 def tiny(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     layers = nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-    return settled(nn.Sequential(*layers))
+    return settled(nn.Sequential(*layers), NOISE, CONTRACT)
 
 
 def artifact(**changes: object) -> Artifact:

@@ -20,7 +20,7 @@ LEVELS = (
     ("zoo", "runtime", "export"),
     ("train",),
     ("plan", "check", "run"),
-    ("shrink", "timing", "doctor", "progress"),
+    ("shrink", "timing", "doctor", "progress", "catalogue"),
     ("report",),
     ("fitting",),
     ("cli",),

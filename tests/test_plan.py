@@ -88,10 +88,10 @@ def test_an_infeasible_budget_names_one_that_is_feasible(limits: dict[str, int])
 
 
 def test_counts_alone_rule_out_without_exporting(monkeypatch: pytest.MonkeyPatch) -> None:
-    exported: list[int] = []
+    exported: list[object] = []
     from swiftlet import plan as module
 
-    whole = module._files
-    monkeypatch.setattr(module, "_files", lambda model, side: exported.append(side) or whole(model, side))
+    whole = module.untrained_files
+    monkeypatch.setattr(module, "untrained_files", lambda model, seen: exported.append(seen) or whole(model, seen))
     small_plan(Budget(macs=200_000, runtime="null"))
     assert len(exported) == 1  # only V1 at 1/16 has so few

@@ -5,7 +5,8 @@ import tomllib
 from pathlib import Path
 
 from benchmarks import readme as results
-from swiftlet.report.gather import SNIPPET
+from swiftlet.data.contract import InputContract
+from swiftlet.report.gather import snippet
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,11 +28,11 @@ def test_the_commands_without_make_are_those_of_the_makefile() -> None:
 
 
 def test_the_snippet_is_the_one_in_the_report() -> None:
-    assert SNIPPET.format(side=24) in README
+    assert snippet(InputContract(side=24)) in README
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 

@@ -7,12 +7,22 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from swiftlet.compress.record import Record
+from swiftlet.compress.trace import trace
 from swiftlet.errors import BadInput, NothingToDo
 
 
 def is_training(model: nn.Module) -> bool:
     """True if the network, or a layer of it that acts differently in training, is in training mode."""
     return model.training or any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.Dropout))
+
+
+def folded(model: nn.Module) -> tuple[fx.GraphModule, tuple[Record, ...]]:
+    """What fold_batchnorm gives, or a traced copy and no record for a network without BatchNorm, such as VGG-16."""
+    try:
+        new, record = fold_batchnorm(model)
+    except NothingToDo:
+        return trace(copy.deepcopy(model)), ()
+    return new, (record,)
 
 
 def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
@@ -24,7 +34,7 @@ def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
     """
     if is_training(model):
         raise BadInput("fold_batchnorm: call model.eval() first, batch statistics are still moving")
-    new = fx.symbolic_trace(copy.deepcopy(model))
+    new = trace(copy.deepcopy(model))
     modules: dict[str, Any] = dict(new.named_modules())
     changed, skipped = [], []
     node: Any  # torch types the args of an fx.Node so broadly that every use would need a cast

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from swiftlet.compress.fold import is_training
 from swiftlet.compress.record import Record
@@ -20,6 +21,10 @@ from swiftlet.errors import BadInput, NothingToDo
 
 SAMPLES = 4_000  # values kept per activation and batch: enough for a range
 Node = Any  # an fx.Node: torch types its args so broadly that every use would need a cast
+COMPUTE = (
+    nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.LocalResponseNorm,
+    nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.SiLU, nn.Tanh,
+)  # fmt: skip
 CLIPS = torch.linspace(1.0, 0.3, 36)  # shares of the full range that are tried
 
 
@@ -39,14 +44,19 @@ class FakeQuantize(nn.Module):
 
 
 def quantize(
-    model: fx.GraphModule, batches: Iterable[Tensor], *, input_scale: float, input_zero_point: int
+    model: fx.GraphModule,
+    batches: Iterable[Tensor],
+    *,
+    input_scale: float | None = None,
+    input_zero_point: int | None = None,
 ) -> tuple[fx.GraphModule, Record]:
     """Return an int8 copy of a folded network, calibrated on `batches` of (B, C, H, W) float images.
 
     Weights: symmetric, -127..127, one scale per output channel. Biases: int32 at the scale of the products.
     Activations: uint8, one scale per tensor, the range that loses least in the mean square over the calibration
     images. ReLU and ReLU6 that the uint8 range already performs are removed. `input_scale` and `input_zero_point`
-    say on which grid the images lie, so that they need no rounding. The scores of the last layer stay float.
+    say on which grid the images lie, so that they need no rounding; without them the images get a grid of their own,
+    from the calibration images. The scores of the last layer stay float.
     Convolutions and linear layers whose input has no grid are skipped, with the reason.
     Raises BadInput in training mode or without a batch, NothingToDo without a Conv2d or Linear.
     """
@@ -59,20 +69,22 @@ def quantize(
     points: dict[Node, Node] = {
         node: _activation_after(node, modules) for node in new.graph.nodes if _computes(node, modules)
     }
-    points = {node: end for node, end in points.items() if not _feeds_output(end)}
+    points = {node: end for node, end in points.items() if not _only_feeds_output(end, modules)}
+    if input_scale is None or input_zero_point is None:
+        points[image] = image
     samples = _observe(new, set(points.values()), batches)
 
-    grids = {image: FakeQuantize(input_scale, input_zero_point)}
+    grids: dict[Node, FakeQuantize] = {}
+    if input_scale is not None and input_zero_point is not None:
+        grids[image] = FakeQuantize(input_scale, input_zero_point)
     for i, (node, end) in enumerate(points.items()):
         grid = FakeQuantize(*_best_grid(samples[end]))
         new.add_submodule(f"quantize_{i}", grid)
-        with new.graph.inserting_after(end):
-            rounded = new.graph.call_module(f"quantize_{i}", (end,))
-        end.replace_all_uses_with(rounded, delete_user_cb=lambda user, rounded=rounded: user is not rounded)
-        grids[rounded] = grid
+        grids[_round_after(end, f"quantize_{i}")] = grid
         if end is not node and _implied(modules[end.target], grid):
             end.replace_all_uses_with(node)
             new.graph.erase_node(end)
+    _round_again_where_values_move(new, grids, modules)
 
     changed: list[str] = []
     skipped: dict[str, str] = {}
@@ -83,9 +95,7 @@ def quantize(
         if calls[node.target] > 1:
             skipped[node.target] = "it is called more than once, and a bias has one scale"
             continue
-        source = node.args[0]
-        while source not in grids and _keeps_grid(source, modules):
-            source = source.args[0]
+        source = _grid_source(node.args[0], grids, modules)
         if source not in grids:
             skipped[node.target] = f"its input, {source.name}, has no int8 grid"
             continue
@@ -104,17 +114,59 @@ def _round_to(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return ((x / scale).round().add(zero_point).clamp(0, 255) - zero_point) * scale
 
 
-def _computes(node: Node, modules: dict[str, Any]) -> bool:
-    """True for the operations whose result an integer kernel rounds to its own grid."""
+def _round_after(node: Node, name: str) -> Node:
+    """Put the module `name` behind `node`, in front of all that reads it; the new node."""
+    with node.graph.inserting_after(node):
+        rounded = node.graph.call_module(name, (node,))
+    node.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded)
+    return rounded
+
+
+def _round_again_where_values_move(model: fx.GraphModule, grids: dict[Node, FakeQuantize], modules: Any) -> None:
+    """Say the grid again behind whatever moves values: kernels take an operation for an integer one only if its result
+    is rounded too, and rounding to the grid that values lie on changes none of them."""
+    names = {grid: name for name, grid in model.named_modules() if isinstance(grid, FakeQuantize)}
+    for node in list(model.graph.nodes):
+        if not _moves(node, modules):
+            continue
+        grid = grids.get(_grid_source(node.args[0], grids, modules))
+        if grid in names and not _only_feeds_output(node, modules):
+            grids[_round_after(node, names[grid])] = grid
+
+
+def _grid_source(node: Node, grids: dict[Node, FakeQuantize], modules: dict[str, Any]) -> Node:
+    """Back through whatever leaves values on their grid: a node that has one, or where the search ended."""
+    while node not in grids and (_keeps_grid(node, modules) or _moves(node, modules)):
+        node = node.args[0]
+    return node
+
+
+def _is_call(node: Node, modules: dict[str, Any], kinds: tuple[type, ...], functions: tuple[object, ...]) -> bool:
     if node.op == "call_module":
-        return isinstance(modules[node.target], nn.Conv2d | nn.Linear | nn.AdaptiveAvgPool2d)
-    return node.op == "call_function" and node.target in (operator.add, torch.add)
+        return isinstance(modules.get(node.target), kinds)
+    return node.op == "call_function" and node.target in functions
+
+
+def _computes(node: Node, modules: dict[str, Any]) -> bool:
+    """True for the operations whose result lies on no grid until it is rounded to its own.
+
+    A ReLU is none: it moves values to zero, which every grid holds. ReLU6 is, where nothing before it absorbs it.
+    """
+    functions = (operator.add, torch.add, operator.mul, torch.mul, torch.cat)
+    if not _is_call(node, modules, COMPUTE, functions):
+        return False
+    absorbed = node.op == "call_module" and isinstance(modules[node.target], nn.ReLU6)
+    return not (absorbed and _computes(node.args[0], modules) and len(node.args[0].users) == 1)
+
+
+def _moves(node: Node, modules: dict[str, Any]) -> bool:
+    """True for operations that pick, move or zero values, so that the grid of their input is theirs."""
+    return _is_call(node, modules, (nn.MaxPool2d, nn.ChannelShuffle, nn.ReLU), (operator.getitem, torch.relu, F.relu))
 
 
 def _keeps_grid(node: Node, modules: dict[str, Any]) -> bool:
-    """True for operations that only move values, so that the grid of their input is theirs."""
-    kept = (nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d)
-    return (node.op == "call_module" and isinstance(modules[node.target], kept)) or node.target is torch.flatten
+    """True for operations that runtimes do not execute, or that have no single result to round."""
+    return _is_call(node, modules, (nn.Identity, nn.Dropout, nn.Flatten), (torch.flatten, torch.chunk))
 
 
 def _activation_after(node: Node, modules: dict[str, Any]) -> Node:
@@ -124,8 +176,11 @@ def _activation_after(node: Node, modules: dict[str, Any]) -> Node:
     return user if fused and len(node.users) == 1 else node
 
 
-def _feeds_output(node: Node) -> bool:
-    return any(user.op == "output" for user in node.users)
+def _only_feeds_output(node: Node, modules: dict[str, Any]) -> bool:
+    """True if what it gives are the scores, flattened at most: they stay float."""
+    return all(
+        user.op == "output" or (_keeps_grid(user, modules) and _only_feeds_output(user, modules)) for user in node.users
+    )
 
 
 def _observe(model: fx.GraphModule, nodes: set[Node], batches: Iterable[Tensor]) -> dict[Node, Tensor]:

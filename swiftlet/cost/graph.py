@@ -48,7 +48,7 @@ POINTWISE = {
 REDUCTIONS = {
     "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool",
     "QLinearAveragePool", "Softmax", "LogSoftmax", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
-    "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ArgMax", "ArgMin", "TopK", "CumSum", "Resize",
+    "LRN", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ArgMax", "ArgMin", "TopK", "CumSum", "Resize",
     "Upsample",
 }  # fmt: skip
 

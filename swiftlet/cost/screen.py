@@ -58,14 +58,14 @@ class Screened(NamedTuple):
 
 
 def read_onnx(
-    file: Path | bytes, *, max_file_bytes: int = 512_000_000, max_tensor_bytes: int = 1_000_000_000
+    file: Path | bytes, *, max_file_bytes: int = 1_000_000_000, max_tensor_bytes: int = 1_000_000_000
 ) -> onnx.ModelProto:
     """Parse and screen an ONNX file; see screen_onnx, which also returns the bytes."""
     return screen_onnx(file, max_file_bytes=max_file_bytes, max_tensor_bytes=max_tensor_bytes).model
 
 
 def screen_onnx(
-    file: Path | bytes, *, side: int = 224, max_file_bytes: int = 512_000_000, max_tensor_bytes: int = 1_000_000_000
+    file: Path | bytes, *, side: int = 224, max_file_bytes: int = 1_000_000_000, max_tensor_bytes: int = 1_000_000_000
 ) -> Screened:
     """Accept an ordinary image network, refuse the rest with BadFile: what is wrong, where, and what to do.
 

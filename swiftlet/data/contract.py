@@ -12,7 +12,8 @@ from PIL import Image
 from swiftlet.errors import BadFile, BadInput
 
 SIDES = (8, 1024)
-FIXED = {"resize": "bilinear", "crop": "center", "exif": "transpose", "colour": "RGB"}
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FIXED = {"crop": "center", "exif": "transpose", "colour": "RGB"}
 Triple = tuple[float, float, float]
 
 
@@ -20,16 +21,17 @@ Triple = tuple[float, float, float]
 class InputContract:
     """From an upright RGB picture (decode.py) to the network's input. mean and std per channel, in units of 0..255.
 
-    The rule: of a width x height picture take the centred square box of the short side s, from (width - s) / 2 and
-    (height - s) / 2 (halves stay halves, so a mirrored picture gives mirrored pixels), and resize that box to
-    side x side with Pillow's antialiased bilinear filter. The filter reads past the box where the picture goes on.
-    Raises BadInput.
+    The rule: of a width x height picture take the centred square box of side s = crop_pct x the short side, from
+    (width - s) / 2 and (height - s) / 2 (halves stay halves, so a mirrored picture gives mirrored pixels), and resize
+    that box to side x side with Pillow's antialiased filter called `resize`. The filter reads past the box where the
+    picture goes on. "224 crop of 256" is crop_pct = 224 / 256. Raises BadInput.
     """
 
     side: int
     mean: Triple = (128.0, 128.0, 128.0)
     std: Triple = (64.0, 64.0, 64.0)
-    resize: Literal["bilinear"] = "bilinear"
+    resize: Literal["bilinear", "bicubic"] = "bilinear"
+    crop_pct: float = 1.0
     crop: Literal["center"] = "center"
     exif: Literal["transpose"] = "transpose"
     colour: Literal["RGB"] = "RGB"
@@ -43,10 +45,10 @@ class InputContract:
         if image.mode != "RGB":
             raise BadInput(f"InputContract.pixels takes an RGB picture, got mode {image.mode}; open_photo gives RGB")
         width, height = image.size
-        short = min(width, height)
-        left, top = (width - short) / 2, (height - short) / 2
-        box = (left, top, left + short, top + short)
-        return np.array(image.resize((self.side, self.side), Image.Resampling.BILINEAR, box=box))
+        box_side = min(width, height) * self.crop_pct
+        left, top = (width - box_side) / 2, (height - box_side) / 2
+        box = (left, top, left + box_side, top + box_side)
+        return np.array(image.resize((self.side, self.side), FILTERS[self.resize], box=box))
 
     def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(N, side, side, 3) uint8 -> (N, 3, side, side) float32, (x - mean) / std, channels last in memory.
@@ -93,6 +95,11 @@ def _faults(data: dict[str, Any]) -> list[tuple[str, str]]:
         ):
             positive = " positive" if name == "std" else ""
             faults.append((name, f"must be three finite{positive} numbers, got {values!r}"))
+    if data["resize"] not in tuple(FILTERS):
+        faults.append(("resize", f"must be {' or '.join(map(repr, FILTERS))}, got {data['resize']!r}"))
+    share = data["crop_pct"]
+    if type(share) not in (int, float) or not 0 < share <= 1:
+        faults.append(("crop_pct", f"must be a number above 0, at most 1, got {share!r}"))
     faults += [
         (name, f"must be {only!r}, the only kind there is; got {data[name]!r}")
         for name, only in FIXED.items()

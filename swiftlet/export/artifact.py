@@ -18,9 +18,10 @@ KEY = "swiftlet"  # the one key in the file's metadata_props; its value is JSON
 class Artifact:
     """A delivered file and its manifest. Accuracies are shares of 1, measured on the file that carries this.
 
-    `parents` maps what the file was made from (data, float32 file) to SHA-256 digests; `records` are the transforms
-    in the order in which they were applied; `golden` is the proof of golden.py. A latency belongs to a machine: it
-    stands in the manifest beside the file and never inside it, so that the same run gives the same bytes.
+    `parents` maps what the file was made from (data, float32 file) to SHA-256 digests; `weights` has source, licence
+    and sha256 of the trained weights that the training started from, nothing if those were random; `records` are the
+    transforms in the order in which they were applied; `golden` is the proof of golden.py. A latency belongs to a
+    machine: it stands in the manifest beside the file and never inside it, so that the same run gives the same bytes.
     Raises BadInput if only some of accuracy, interval, n and split are given.
     """
 
@@ -37,6 +38,7 @@ class Artifact:
     n: int | None = None
     split: str | None = None
     cost: Cost = field(default_factory=Cost)
+    weights: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [f is None for f in (self.accuracy, self.interval, self.n, self.split)]

@@ -23,8 +23,10 @@ from torch.nn import functional as F
 
 from swiftlet.compress.fold import is_training
 from swiftlet.compress.quantize import FakeQuantize
+from swiftlet.compress.trace import trace
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
+from swiftlet.layers.padding import SameConv2d, SameMaxPool2d, same_pads
 
 OPSET, IR_VERSION = 13, 7  # the floor: per-channel QuantizeLinear needs 13; ONNX Runtime reads these since 1.7 (2021)
 MAX_METADATA = 1_000_000
@@ -39,9 +41,9 @@ def export_onnx(model: nn.Module, contract: InputContract, metadata: dict[str, s
     """
     if is_training(model):
         raise BadInput("export_onnx: call model.eval() first")
-    traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
-    classes = _classes(traced, contract.side)
-    graph = _Graph(dict(traced.named_modules()))
+    traced = model if isinstance(model, fx.GraphModule) else trace(model)
+    shapes = _shapes(traced, contract.side)
+    graph = _Graph(dict(traced.named_modules()), shapes)
     for node in traced.graph.nodes:
         graph.add(node, contract)
     side = contract.side
@@ -49,7 +51,7 @@ def export_onnx(model: nn.Module, contract: InputContract, metadata: dict[str, s
         graph.nodes,
         "swiftlet",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", side, side, 3])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", classes])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", _classes(traced, shapes)])],
         graph.initializers,
     )
     file = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="swiftlet")
@@ -72,24 +74,43 @@ def graph_digest(file: bytes) -> str:
     return hashlib.sha256(with_metadata(file, {})).hexdigest()
 
 
-def _classes(model: fx.GraphModule, side: int) -> int:
-    """Width of the output, from one picture: that the network runs at this side is worth knowing too."""
+def _shapes(model: fx.GraphModule, side: int) -> dict[Node, tuple[int, ...]]:
+    """The shape of every tensor, from one picture: that the network runs at this side is worth knowing too."""
+    found: dict[Node, tuple[int, ...]] = {}
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, Tensor):
+                found[n] = tuple(result.shape)
+            return result
+
     with torch.inference_mode():
-        out = model(torch.zeros(1, 3, side, side))
-    if not isinstance(out, Tensor) or out.ndim != 2:
+        Watch(model).run(torch.zeros(1, 3, side, side))
+    return found
+
+
+def _classes(model: fx.GraphModule, shapes: dict[Node, tuple[int, ...]]) -> int:
+    """Width of the output."""
+    shape = shapes.get(next(node for node in model.graph.nodes if node.op == "output"), ())
+    if len(shape) != 2:
         raise BadInput("export_onnx: the network must return logits of shape (B, classes)")
-    return int(out.shape[1])
+    return shape[1]
 
 
 class _Graph:
-    """ONNX nodes and initializers as they grow; `names` maps each fx node to the tensor that holds its value."""
+    """ONNX nodes and initializers as they grow; `names` maps each fx node to the tensor that holds its value, `parts`
+    one that has several to their names."""
 
-    def __init__(self, modules: dict[str, Any]) -> None:
+    def __init__(self, modules: dict[str, Any], shapes: dict[Node, tuple[int, ...]]) -> None:
         self.modules = modules
+        self.shapes = shapes
+        self.parts: dict[Node, list[str]] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.names: dict[Node, str] = {}
         self._fresh = count()
+        self._numbers: dict[tuple[str, bytes] | None, str] = {}
 
     def add(self, node: Node, contract: InputContract) -> None:
         if node.op == "placeholder":
@@ -110,18 +131,34 @@ class _Graph:
             raise BadInput(f"export_onnx: {where} is a {name}, which the exporter cannot write; use one that it can")
         self.names[node] = write(self, node)
 
-    def op(self, kind: str, *inputs: str, output: str | None = None, name: str | None = None, **attributes: Any) -> str:
-        """Append a node and return the name of its output."""
+    def op(
+        self,
+        kind: str,
+        *inputs: str,
+        output: str | None = None,
+        name: str | None = None,
+        parts: int = 1,
+        **attributes: Any,
+    ) -> str:
+        """Append a node and return the name of its output, of its first one if it has several `parts`."""
         output = output or f"{next(self._fresh):x}"
+        outputs = [output, *(f"{next(self._fresh):x}" for _ in range(parts - 1))]
         if name in {node.name for node in self.nodes}:
             name = None  # a layer that is called again: names are optional, but must differ
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, **attributes))
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
         return output
 
     def const(self, value: Any) -> str:
-        name = f"{next(self._fresh):x}"
-        self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+        """Single numbers are stored once: a quantized network names the same scale again and again."""
+        array = np.asarray(value, order="C")
+        key = (array.dtype.str, array.tobytes()) if array.ndim == 0 else None
+        if key not in self._numbers:
+            name = f"{next(self._fresh):x}"
+            self.initializers.append(onnx.numpy_helper.from_array(array, name))
+            if key is None:
+                return name
+            self._numbers[key] = name
+        return self._numbers[key]
 
     def normalised_image(self, contract: InputContract) -> str:
         """uint8 (N, side, side, 3) -> float (N, 3, side, side); one DequantizeLinear if the mean is whole."""
@@ -164,6 +201,13 @@ def _input(graph: _Graph, node: Node, position: int = 0) -> str:
     return graph.names[node.args[position]]
 
 
+def _same_pads(graph: _Graph, node: Node, kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
+    """TensorFlow's SAME padding, which depends on the size of what comes in, as ONNX's begins and ends."""
+    sizes = graph.shapes[node.args[0]][2:]
+    pads = [same_pads(*window) for window in zip(sizes, kernel, stride, dilation, strict=True)]
+    return [begin for begin, _ in pads] + [end for _, end in pads]
+
+
 def _pads(padding: Any, where: str) -> list[int]:
     """PyTorch's symmetric padding as ONNX's begins and ends."""
     if isinstance(padding, str):
@@ -181,9 +225,13 @@ def _conv(graph: _Graph, node: Node) -> str:
     if conv.padding_mode != "zeros":
         raise BadInput(f"export_onnx: {node.target!r} has padding_mode={conv.padding_mode!r}; use 'zeros'")
     attributes: dict[str, Any] = {"kernel_shape": list(conv.kernel_size)}
+    if isinstance(conv, SameConv2d):
+        pads = _same_pads(graph, node, list(conv.kernel_size), list(conv.stride), list(conv.dilation))
+    else:
+        pads = _pads(conv.padding, node.target)
     for key, value, default in (
         ("strides", list(conv.stride), [1, 1]),
-        ("pads", _pads(conv.padding, node.target), [0, 0, 0, 0]),
+        ("pads", pads, [0, 0, 0, 0]),
         ("dilations", list(conv.dilation), [1, 1]),
         ("group", conv.groups, 1),
     ):
@@ -225,21 +273,89 @@ def _silu(graph: _Graph, node: Node) -> str:
 
 def _max_pool(graph: _Graph, node: Node) -> str:
     pool = graph.modules[node.target]
-    size, stride = _pair(pool.kernel_size), _pair(pool.stride)
-    window: dict[str, Any] = {
-        "kernel_shape": size,
-        "strides": stride,
-        "pads": _pads(pool.padding, node.target),
-        "dilations": _pair(pool.dilation),
-    }
+    size, stride, dilation = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.dilation)
+    if isinstance(pool, SameMaxPool2d):
+        pads = _same_pads(graph, node, size, stride, dilation)
+    else:
+        pads = _pads(pool.padding, node.target)
+    window: dict[str, Any] = {"kernel_shape": size, "strides": stride, "pads": pads, "dilations": dilation}
     return graph.op("MaxPool", _input(graph, node), ceil_mode=int(pool.ceil_mode), **window)
 
 
-def _global_pool(graph: _Graph, node: Node) -> str:
+def _average_pool(graph: _Graph, node: Node) -> str:
     pool = graph.modules[node.target]
-    if pool.output_size not in (1, (1, 1)):
-        raise BadInput(f"export_onnx: {node.target!r} pools to {pool.output_size}; only 1 x 1 is supported")
-    return graph.op("GlobalAveragePool", _input(graph, node))
+    if pool.divisor_override is not None:
+        raise BadInput(f"export_onnx: {node.target!r} has a divisor of its own, which ONNX does not know")
+    window: dict[str, Any] = {
+        "kernel_shape": _pair(pool.kernel_size),
+        "strides": _pair(pool.stride),
+        "pads": _pads(pool.padding, node.target),
+    }
+    whole = int(pool.count_include_pad)
+    return graph.op(
+        "AveragePool", _input(graph, node), ceil_mode=int(pool.ceil_mode), count_include_pad=whole, **window
+    )
+
+
+def _adaptive_pool(graph: _Graph, node: Node) -> str:
+    """Global pooling, a plain average where the windows are alike, otherwise two products with matrices of means."""
+    wanted, sizes = _pair(graph.modules[node.target].output_size), list(graph.shapes[node.args[0]][2:])
+    if wanted == [1, 1]:
+        return graph.op("GlobalAveragePool", _input(graph, node))
+    if wanted == sizes:
+        return _input(graph, node)
+    if all(size % w == 0 for size, w in zip(sizes, wanted, strict=True)):
+        window = [size // w for size, w in zip(sizes, wanted, strict=True)]
+        return graph.op("AveragePool", _input(graph, node), kernel_shape=window, strides=window)
+    rows, columns = (_means(size, w) for size, w in zip(sizes, wanted, strict=True))
+    halfway = graph.op("MatMul", graph.const(rows), _input(graph, node))
+    return graph.op("MatMul", halfway, graph.const(columns.T))
+
+
+def _means(size: int, wanted: int) -> Any:
+    """(wanted, size): row i averages the i-th window of adaptive pooling."""
+    return F.adaptive_avg_pool1d(torch.eye(size), wanted).T.contiguous().numpy()
+
+
+def _lrn(graph: _Graph, node: Node) -> str:
+    norm = graph.modules[node.target]
+    return graph.op("LRN", _input(graph, node), size=norm.size, alpha=norm.alpha, beta=norm.beta, bias=float(norm.k))
+
+
+def _channel_shuffle(graph: _Graph, node: Node) -> str:
+    """The form that other tools recognise: channels as (groups, channels / groups), transposed."""
+    groups, (_, channels, height, width) = graph.modules[node.target].groups, graph.shapes[node]
+    split = graph.const(np.array([0, groups, channels // groups, height, width]))  # 0: as before, so N stays free
+    apart = graph.op("Transpose", graph.op("Reshape", _input(graph, node), split), perm=[0, 2, 1, 3, 4])
+    return graph.op("Reshape", apart, graph.const(np.array([0, channels, height, width])))
+
+
+def _chunk(graph: _Graph, node: Node) -> str:
+    """Split along the channels; the parts are what getitem asks for."""
+    pieces, dim = node.args[1], node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    channels = graph.shapes[node.args[0]][1]
+    if dim != 1 or channels % pieces:
+        raise BadInput(f"export_onnx: {node.name!r} splits dimension {dim} of {channels} into {pieces}; only equal "
+                       "parts of dimension 1 are supported")  # fmt: skip
+    first = graph.op(
+        "Split", _input(graph, node), graph.const(np.full(pieces, channels // pieces)), parts=pieces, axis=1
+    )
+    graph.parts[node] = list(graph.nodes[-1].output)
+    return first
+
+
+def _getitem(graph: _Graph, node: Node) -> str:
+    """A part of what chunk gave, or a slice of the channels."""
+    source, index = node.args
+    if source in graph.parts:
+        return graph.parts[source][int(index)]
+    everything = slice(None)
+    by_channel = isinstance(index, tuple) and len(index) == 2 and index[0] == everything
+    if not by_channel or not isinstance(index[1], slice) or index[1].step not in (None, 1):
+        raise BadInput(f"export_onnx: {node.name!r} takes {index} of a tensor; only x[:, a:b] is supported")
+    start, stop, _ = index[1].indices(graph.shapes[source][1])
+    start_stop_axis = [graph.const(np.array([value])) for value in (start, stop, 1)]
+    return graph.op("Slice", _input(graph, node), *start_stop_axis)
 
 
 def _flatten(graph: _Graph, node: Node) -> str:
@@ -279,6 +395,7 @@ def _unary(kind: str) -> Writer:
 
 MODULES: dict[type, Writer] = {
     nn.Conv2d: _conv,
+    SameConv2d: _conv,
     nn.Linear: _linear,
     nn.BatchNorm2d: _batchnorm,
     nn.ReLU: _unary("Relu"),
@@ -287,8 +404,13 @@ MODULES: dict[type, Writer] = {
     nn.Hardswish: _hardswish,
     nn.Sigmoid: _unary("Sigmoid"),
     nn.SiLU: _silu,
+    nn.Tanh: _unary("Tanh"),
     nn.MaxPool2d: _max_pool,
-    nn.AdaptiveAvgPool2d: _global_pool,
+    SameMaxPool2d: _max_pool,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_pool,
+    nn.LocalResponseNorm: _lrn,
+    nn.ChannelShuffle: _channel_shuffle,
     nn.Flatten: _flatten,
     nn.Dropout: _input,
     nn.Identity: _input,
@@ -303,4 +425,6 @@ FUNCTIONS: dict[object, Writer] = {
     F.relu: _unary("Relu"),
     torch.flatten: _flatten,
     torch.cat: _concat,
+    torch.chunk: _chunk,
+    operator.getitem: _getitem,
 }

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from swiftlet._version import __version__
 from swiftlet.budget import LIMITS, Budget
 from swiftlet.check import Scored, wilson
+from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.data.split import Split
 from swiftlet.plan import Plan
@@ -21,7 +22,7 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx")
 photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-pixels = numpy.asarray(ImageOps.fit(photo, ({side}, {side}), Image.Resampling.BILINEAR))[None]
+pixels = numpy.asarray(ImageOps.fit(photo, ({side}, {side}), Image.Resampling.{resize}{bleed}))[None]
 scores = session.run(None, {{"image": pixels}})[0][0]
 print(json.loads(session.get_modelmeta().custom_metadata_map["swiftlet"])["labels"][scores.argmax()], scores.max())
 """
@@ -42,6 +43,7 @@ def gather(
     budget: Budget,
     photos: Photos,
     split: Split,
+    contract: InputContract,
     pixels: npt.NDArray[np.uint8],
     scored: dict[str, Scored],
     digest: str,
@@ -50,7 +52,8 @@ def gather(
 ) -> Evidence:
     """`result` is the run's Result as a dict, `scored` its files' scores on `split`, `pixels` what they saw."""
     ours, parent = scored[result["precision"]], scored["float32"]
-    audit, side = photos.audit, pixels.shape[1]
+    audit, weights = photos.audit, result["weights"]
+    trained = {"trained weights": "{source}, licence {licence}, SHA-256 {sha256}".format(**weights)} if weights else {}
     wrong = np.flatnonzero(~ours.right)
     wrong = wrong[np.argsort(-ours.scores[wrong].max(1), kind="stable")][:SHOWN]
     lost = np.flatnonzero(parent.right & ~scored["int8"].right)[:SHOWN] if "int8" in scored else wrong[:0]
@@ -81,11 +84,12 @@ def gather(
         set_aside=tuple((item.key, item.reason) for item in audit.set_aside),
         duplicates=tuple((f"{d.split_a}: {d.a}", f"{d.split_b}: {d.b}") for d in audit.duplicates),
         notes=audit.notes,
-        snippet=SNIPPET.format(side=side),
+        snippet=snippet(contract),
         provenance={
             "swiftlet": __version__,
             "machine": result["machine"],
             "photos (SHA-256)": audit.digest,
+            **trained,
             "seed": str(seed),
             "recipe": ", ".join(f"{key} {value}" for key, value in recipe.to_json().items()),
             "candidates": f"{len(plan.planned)} counted and timed in {plan.seconds:.0f} s",
@@ -93,6 +97,12 @@ def gather(
             "time": f"{result['seconds']:.0f} s in all",
         },
     )
+
+
+def snippet(contract: InputContract) -> str:
+    """The lines of Python that run the file on the pixels of its contract."""
+    bleed = "" if contract.crop_pct == 1 else f", bleed={(1 - contract.crop_pct) / 2}"
+    return SNIPPET.format(side=contract.side, resize=contract.resize.upper(), bleed=bleed)
 
 
 def _verdict(result: dict[str, Any]) -> str:

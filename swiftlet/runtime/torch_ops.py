@@ -161,6 +161,20 @@ def constant(a: Attributes) -> Tensor:
     raise NotImplementedError("a constant that is no number")
 
 
+def slice_(
+    a: Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+) -> Tensor:
+    """Since opset 10; before it the ends were attributes."""
+    chosen = range(len(starts)) if axes is None else axes.tolist()
+    strides = [1] * len(starts) if steps is None else steps.tolist()
+    index = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), chosen, strides, strict=True):
+        if step < 1:
+            raise NotImplementedError("a slice that runs backwards")
+        index[axis] = slice(start, end, step)
+    return x[tuple(index)]
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": lambda a, x, y: x + y,
     "AveragePool": average_pool,
@@ -179,6 +193,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "HardSigmoid": lambda a, x: (x * a.get("alpha", 0.2) + a.get("beta", 0.5)).clamp_(0, 1),
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
+    "LRN": lambda a, x: F.local_response_norm(
+        x, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1)
+    ),
     "MatMul": lambda a, x, y: x @ y,
     "MaxPool": max_pool,
     "Mul": lambda a, x, y: x * y,
@@ -187,8 +204,10 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Relu": lambda a, x: torch.relu(x),
     "Reshape": reshape,
     "Sigmoid": lambda a, x: torch.sigmoid(x),
+    "Slice": slice_,
     "Softmax": softmax,
     "Split": split,
     "Sub": lambda a, x, y: x - y,
+    "Tanh": lambda a, x: torch.tanh(x),
     "Transpose": transpose,
 }

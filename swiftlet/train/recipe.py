@@ -1,6 +1,6 @@
 """Recipe: everything that decides a training run, apart from the network and the pictures."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from swiftlet.errors import BadInput
 
@@ -39,6 +39,11 @@ class Recipe:
 PHOTOS = Recipe(name="photos", batch=32, min_area=0.5)
 # Digits, letters, symbols: a mirrored one is another one, and a tight crop cuts strokes off.
 GLYPHS = Recipe(name="glyphs", lr=0.3, min_area=0.7, aspect=0.85, rotation=12.0, jitter=0.1, flip=False)
+
+
+def finetuning(recipe: Recipe) -> Recipe:
+    """The recipe from trained weights: a lower rate, which changes them little (docs/log.md has the experiments)."""
+    return replace(recipe, name=f"{recipe.name}-finetuning", lr=0.01)
 
 
 def recipe_for(*, grey: bool) -> Recipe:

@@ -1,0 +1,68 @@
+"""Pictures, tables and code of the family pages are what the code makes and accepts today."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from docs.generate.blocks import Branch, Fork, block, operations
+from docs.generate.families import PAGES, families, with_table
+from docs.generate.figures import COMPARISONS, FIGURES, at, draw
+from docs.generate.zoo import DOCS, published_page, zoo_page
+from swiftlet.cost.count import count_model
+from swiftlet.zoo import create_model
+
+STALE = "run python -m docs.generate"
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_picture(name: str) -> None:
+    svg = (FIGURES / f"{name}.svg").read_text()
+    assert svg == draw(name), STALE
+    assert len(svg) < 60_000 and "href" not in svg
+    ElementTree.fromstring(svg)
+
+
+def test_every_picture_is_drawn_and_shown() -> None:
+    assert {file.stem for file in FIGURES.iterdir()} == set(COMPARISONS)
+    shown = {Path(name).stem for page in PAGES.glob("*.md") for name in re.findall(r"[\w/.]+\.svg", page.read_text())}
+    assert shown == set(COMPARISONS)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_nothing_is_left_out_of_a_picture(name: str) -> None:
+    for _, make in COMPARISONS[name].blocks:
+        module, shape = make()
+        drawn = sum(op.macs for op in operations(block(module.to("meta"), shape)))
+        assert drawn == count_model(module, shape).cost.macs
+
+
+def test_a_picture_follows_the_code() -> None:
+    def main(**arguments: object) -> Branch:
+        tree = block(*at("mobilenet_v2", "stages.1.1", **arguments)())
+        (fork,) = tree.items
+        assert isinstance(fork, Fork) and fork.branches[0].items == ()
+        return fork.branches[1]
+
+    tree = main()
+    assert [op.title for op in operations(tree)] == ["1×1 conv", "3×3 depthwise", "1×1 conv"]
+    assert [op.details for op in operations(tree)] == [("BN", "ReLU6"), ("BN", "ReLU6"), ("BN",)]
+    assert [op.shape[0] for op in operations(tree)] == [144, 144, 24]
+    assert [op.shape[0] for op in operations(main(expansion=4))] == [96, 96, 24]
+
+
+@pytest.mark.parametrize("family", families())
+def test_page(family: str) -> None:
+    page = (PAGES / f"{family}.md").read_text()
+    assert page == with_table(page, families()[family]), STALE
+    assert f"({family}.md)" in (PAGES / "README.md").read_text()
+    (code,) = re.findall(r"```python\nswiftlet\.create_model\((.*)\)\n```", page)
+    with torch.device("meta"):
+        eval(f"create_model({code})", {"create_model": create_model})
+
+
+def test_the_pages_of_the_zoo_are_current() -> None:
+    assert (DOCS / "zoo.md").read_text() == zoo_page(), STALE
+    assert (DOCS / "published.md").read_text() == published_page(), STALE
