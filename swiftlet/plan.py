@@ -25,12 +25,20 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.train.loop import Pictures, Training
 from swiftlet.train.recipe import Recipe
-from swiftlet.zoo import create_model
+from swiftlet.zoo import create_model, parameters_of
 from swiftlet.zoo.weights.facts import Weights
 from swiftlet.zoo.weights.pretrained import describe, is_cached
 
-# Spread evenly in the logarithm of the multiply-adds, more or less, from the smallest that learns to the paper's own.
-WIDTHS = {"mobilenet_v1": (0.0625, 0.125, 0.25, 0.5, 1.0), "mobilenet_v2": (0.1, 0.2, 0.35, 0.5, 1.0)}
+# What is trained from random weights. Depthwise networks are lighter, but plain ones learn more in the same minutes of
+# a CPU: docs/log.md has the race that chose these.
+WIDTHS = {
+    "mobilenet_v1": (0.0625, 0.125, 0.25, 0.5),
+    "mobilenet_v2": (0.35,),
+    "resnet18": (0.0625, 0.125, 0.25, 0.5),
+    "shufflenet_v2": (0.5,),
+}
+# Multiply-adds of MobileNet V1 that are worth one of these, from the same race: only to rank what to try first.
+WORTH = {"mobilenet_v2": 0.25, "resnet18": 8.0, "shufflenet_v2": 3.0}
 # Trained weights to start from, smallest network first: those of a kind that costs int8 little, or that few beat.
 RECOMMENDED = (
     "timm/mobilenetv3_small_075.lamb_in1k",
@@ -42,9 +50,10 @@ RECOMMENDED = (
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 SMALL = 32  # up to this side the stem keeps the resolution: the paper's stride of 32 would leave one pixel
 LEAST_PRETRAINED = 64  # below this side features that were trained at 224 see too little of what they look for
-SHORTLIST = 4
-FAIR_EPOCHS, FAIR_EPOCHS_PRETRAINED = 8, 2
-PRETRAINED_WORTH, PRETRAINED_ENOUGH = 20, 8  # epochs from random weights that one of these does; how many help
+SHORTLIST, PER_NETWORK = 4, 2  # no more than two of one network: ranks are guesses, accuracies are measured
+FAIR_EPOCHS, FAIR_EPOCHS_PRETRAINED = 8, 4
+PRETRAINED_WORTH = 20  # epochs from random weights that one from trained weights is worth
+PRETRAINED_ENOUGH = 8  # epochs from trained weights, of which more help little
 SKETCH_SECONDS = 20.0  # with planning, there is a first file within a minute
 TIMING_SECONDS = 0.05  # per file: enough to tell what fits, the race before delivery is thorough
 METADATA_BYTES, METADATA_BYTES_PER_CLASS = 2000, 120  # labels, contract, golden scores: an upper bound
@@ -74,7 +83,8 @@ class Candidate:
     def arguments(self) -> dict[str, Any]:
         if self.pretrained is not None:
             return self.pretrained.arguments  # the stem too stays as it was trained
-        return {"width": self.width} | ({"stem_stride": 1} if self.side <= SMALL else {})
+        small = {"small_input": True} if "small_input" in parameters_of(self.network) else {"stem_stride": 1}
+        return {"width": self.width} | (small if self.side <= SMALL else {})
 
     @property
     def contract(self) -> InputContract:
@@ -244,7 +254,7 @@ def make_plan(
     if not feasible:
         raise Infeasible(_nearest(planned, budget, num_classes, seed))
     seconds = _training_seconds(minutes)
-    promising = sorted(feasible, key=lambda p: -_promise(p, seconds, photos))[:SHORTLIST]
+    promising = _most_promising(feasible, seconds, photos)
     safe = [p for p in feasible if "float32" in p.feasible] or promising
     sketch = max(safe, key=lambda p: _promise(p, SKETCH_SECONDS, photos))
     timed = {p.candidate.name: _with_train_ms(p, recipe, num_classes, seed) for p in [*promising, sketch]}
@@ -324,7 +334,17 @@ def _promise(p: Planned, seconds: float, photos: int) -> float:
     epochs = 0.5 * seconds * 1000 / (_train_ms(p) * photos)
     trained = p.candidate.pretrained is not None
     epochs = PRETRAINED_WORTH * min(epochs, PRETRAINED_ENOUGH) if trained else min(epochs, 100.0)
-    return math.log2(max(p.macs, 1)) + 1.5 * math.log2(max(1e-3, epochs))
+    worth = 1.0 if trained else WORTH.get(p.candidate.network, 1.0)
+    return math.log2(max(worth * p.macs, 1)) + 1.5 * math.log2(max(1e-3, epochs))
+
+
+def _most_promising(feasible: list[Planned], seconds: float, photos: int) -> list[Planned]:
+    """The first four by promise, of which at most two are of one network."""
+    chosen: list[Planned] = []
+    for p in sorted(feasible, key=lambda p: -_promise(p, seconds, photos)):
+        if sum(other.candidate.network == p.candidate.network for other in chosen) < PER_NETWORK:
+            chosen.append(p)
+    return chosen[:SHORTLIST]
 
 
 def _with_train_ms(p: Planned, recipe: Recipe, num_classes: int, seed: int) -> Planned:

@@ -280,6 +280,20 @@ def test_rectifiers_go_only_where_the_grid_clips_like_them(small, monkeypatch):
                 assert value.min() == 0 and value.max() <= top + steps / 2
 
 
+def test_the_bias_of_a_dead_filter_survives():
+    torch.manual_seed(0)
+    model = settled(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    )
+    with torch.no_grad():
+        model[0].weight[1] = 0.0
+        model[0].bias[1] = 2.28
+    new, _ = eight_bits(fx.symbolic_trace(model))
+    layer = new.get_submodule("0")
+    assert layer.bias[1].item() == pytest.approx(2.28, rel=1e-6)
+    assert (layer.bias / layer.bias_scale).abs().max() < 2**31
+
+
 class Odd(nn.Module):
     """`between` is fed by what leaves the grid; `shared` is called at two scales; nobody reads `unread`."""
 

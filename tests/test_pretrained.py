@@ -34,6 +34,7 @@ from swiftlet.fitting import fit
 from swiftlet.plan import RECOMMENDED, Plan, candidates_for, make_plan
 from swiftlet.train.recipe import PHOTOS
 from swiftlet.zoo.weights import bounded, hub
+from swiftlet.zoo.weights.load import LAYOUTS
 from swiftlet.zoo.weights.pretrained import describe, is_cached
 from swiftlet.zoo.weights.timm_hub import ARCHITECTURES
 from swiftlet.zoo.weights.torchvision_files import PUBLISHED
@@ -91,6 +92,11 @@ def test_every_architecture_of_timms_that_is_listed_is_ours(architecture: str, t
     assert contract.crop_pct == given["crop_pct"]
     np.testing.assert_allclose(contract.mean, [255 * m for m in given["mean"]])
     np.testing.assert_allclose(contract.std, [255 * s for s in given["std"]])
+
+
+def test_no_network_that_has_public_weights_is_forgotten() -> None:
+    assert LAYOUTS["timm"].keys() == {network for network, _ in ARCHITECTURES.values()}
+    assert LAYOUTS["torchvision"].keys() == {network for _, network, *_ in PUBLISHED.values()}
 
 
 def test_what_is_recommended_is_what_timm_publishes() -> None:

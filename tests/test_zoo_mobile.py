@@ -28,7 +28,8 @@ SAME = {"padding": "tensorflow"}
 THEIRS = {"variant": "torchvision"}
 # our network and its arguments, the library, its network and its arguments
 TWINS = [
-    ("mobilenet_v1", {}, "timm", "mobilenetv1_100", {"act_layer": "relu"}),  # their default is ReLU6
+    ("mobilenet_v1", {}, "timm", "mobilenetv1_100", {"act_layer": "relu"}),  # as in the paper
+    ("mobilenet_v1", {"act": "relu6"}, "timm", "mobilenetv1_100", {}),
     ("mobilenet_v1", {"width": 1.25}, "timm", "mobilenetv1_125", {"act_layer": "relu"}),
     ("mobilenet_v2", {}, "timm", "mobilenetv2_100", {}),
     ("mobilenet_v2", {"width": 1.4}, "timm", "mobilenetv2_140", {}),

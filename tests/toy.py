@@ -24,7 +24,7 @@ def write_photos(folder: Path, *, per_class: int = 30, seed: int = 0) -> Path:
     return folder
 
 
-def fixed_plan(*, steps: tuple[int, ...] = (20, 60)) -> Plan:
+def fixed_plan(*, steps: tuple[int, ...] = (40, 120)) -> Plan:
     """Two candidates, then the better one: no clock decides anything."""
     cost = Cost(params=1, macs=1, flops=2, size_bytes=1, latency_ms=0.1, runtime="onnxruntime", threads=1, batch=1)
     candidates = tuple(Candidate(network="mobilenet_v1", width=0.0625, side=side) for side in (16, 24))

@@ -225,10 +225,11 @@ def _quantize_weights(layer: nn.Conv2d | nn.Linear, input_scale: Tensor) -> None
     """Move weights and bias onto their grids, in place; the scales stay on the layer for the exporter."""
     with torch.no_grad():
         scale = layer.weight.abs().flatten(1).amax(1).clamp(min=1e-8) / 127  # (c_out,)
+        if layer.bias is not None:  # a filter that died has a bias all the same, which must fit into int32
+            scale = scale.maximum(layer.bias.abs() / (input_scale * 2**30))
         shape = (-1, *[1] * (layer.weight.ndim - 1))
         layer.weight.copy_((layer.weight / scale.view(shape)).round().clamp(-127, 127) * scale.view(shape))
         layer.register_buffer("weight_scale", scale)
         layer.register_buffer("bias_scale", scale * input_scale)
         if layer.bias is not None:
-            steps = (layer.bias / (scale * input_scale)).round().clamp(-(2**31 - 1), 2**31 - 1)
-            layer.bias.copy_(steps * (scale * input_scale))
+            layer.bias.copy_((layer.bias / (scale * input_scale)).round() * (scale * input_scale))

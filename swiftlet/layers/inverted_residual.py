@@ -1,4 +1,4 @@
-"""The inverted residual: narrow in, wide in the middle, narrow out (Sandler et al. 2018, arXiv:1801.04381, figure 3b)."""
+"""The inverted residual: narrow, wide, narrow (Sandler et al. 2018, arXiv:1801.04381, figure 3b)."""
 
 from torch import Tensor, nn
 

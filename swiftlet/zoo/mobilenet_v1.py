@@ -1,7 +1,8 @@
 """MobileNet V1 (Howard et al. 2017, arXiv:1704.04861, table 1). Input (B, 3, H, W), total stride 32.
 
 Departures from the printed table: its last depthwise row says stride 2 at 7x7 -> 7x7, which is stride 1; pooling is
-global, so that any side works. ReLU as in the paper (the authors' code has ReLU6).
+global, so that any side works. ReLU as in the paper; the authors' code, and with it all public weights, have ReLU6,
+which is `act="relu6"`.
 """
 
 from collections import OrderedDict
@@ -19,10 +20,10 @@ ROWS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) 
 SHALLOW = ROWS[:6] + ROWS[-2:]  # table 5: without the five layers of 14 x 14 x 512
 
 
-def separable(c_in: int, c_out: int, stride: int) -> nn.Sequential:
+def separable(c_in: int, c_out: int, stride: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Depthwise, then pointwise convolution, each with BatchNorm and ReLU (figure 3)."""
-    parts = {"depthwise": conv_bn(c_in, c_in, 3, stride=stride, groups=c_in), "pointwise": conv_bn(c_in, c_out, 1)}
-    return nn.Sequential(OrderedDict(parts))
+    depthwise = conv_bn(c_in, c_in, 3, stride=stride, groups=c_in, act=act)
+    return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=conv_bn(c_in, c_out, 1, act=act)))
 
 
 @register(
@@ -53,6 +54,7 @@ def mobilenet_v1(
     stem_stride: Literal[1, 2] = 2,
     shallow: bool = False,
     full_convolution: bool = False,
+    act: Literal["relu", "relu6"] = "relu",
     padding: Literal["symmetric", "tensorflow"] = "symmetric",
 ) -> nn.Sequential:
     """(B, in_channels, H, W) -> (B, num_classes) logits.
@@ -63,11 +65,15 @@ def mobilenet_v1(
     1e-3, for weights of the authors' code.
     """
     c = max(8, int(32 * width))
-    stem = conv_bn(in_channels, c, 3, stride=stem_stride)
+    relu = {"relu": nn.ReLU, "relu6": nn.ReLU6}[act]
+    stem = conv_bn(in_channels, c, 3, stride=stem_stride, act=relu)
     blocks: list[nn.Module] = []
     for channels, stride in SHALLOW if shallow else ROWS:
         c_out = max(8, int(channels * width))
-        blocks.append(conv_bn(c, c_out, 3, stride=stride) if full_convolution else separable(c, c_out, stride))
+        if full_convolution:
+            blocks.append(conv_bn(c, c_out, 3, stride=stride, act=relu))
+        else:
+            blocks.append(separable(c, c_out, stride, relu))
         c = c_out
     model = nn.Sequential(
         OrderedDict(

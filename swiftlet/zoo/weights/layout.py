@@ -7,8 +7,6 @@ agree, as PyTorch's own layers have the same ones everywhere; the longest of our
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import nn
-
 Pairs = Iterable[tuple[str, str]]
 Layout = Callable[[Any], Pairs]  # takes one of our networks: children are reached by name, as in model.stages
 

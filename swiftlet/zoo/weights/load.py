@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.zoo.card import Architecture
 from swiftlet.zoo.weights import caffe, slim, timm, torchvision
+from swiftlet.zoo.weights.bounded import read_bytes
 from swiftlet.zoo.weights.layout import Layout, Pairs
 
 LAYOUTS: dict[str, dict[str, Layout]] = {
@@ -50,19 +51,20 @@ def load_weights(
             f"load_weights: no layout {layout!r} for {architecture.name}; there is one for {', '.join(sorted(known))}"
         )
     where = str(source) if isinstance(source, Path | str) else f"the {layout} state dict"
-    tensors = read_safetensors(Path(source)) if isinstance(source, Path | str) else dict(source)
+    if isinstance(source, Path | str):
+        tensors = parse_weights(read_bytes(Path(source)), Path(source))
+    else:
+        tensors = dict(source)
     if layout in PREPARE:
         tensors = PREPARE[layout](tensors, _classes(model))
     assign(model, tensors, known[architecture.name](model), where)
     return model
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file. Raises BadFile if it is missing, or is not a whole safetensors file."""
+def parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in the bytes of a file. Raises BadFile if that is not a whole safetensors file."""
     try:
-        return parse_safetensors(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BadFile(f"{path}: there is no such file") from error
+        return parse_safetensors(content)
     except SafetensorError as error:
         raise BadFile(f"{path}: is not a whole safetensors file ({error})") from error
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
 from swiftlet.errors import BadFile, BadInput
@@ -15,7 +13,7 @@ from swiftlet.zoo.card import build_model, parameters_of
 from swiftlet.zoo.weights import hub, timm_hub, torchvision_files
 from swiftlet.zoo.weights.bounded import PICKLES, how_to_convert, read_bytes, read_json, refuse_pickle
 from swiftlet.zoo.weights.facts import Pretrained, Weights
-from swiftlet.zoo.weights.load import LAYOUTS, assign
+from swiftlet.zoo.weights.load import LAYOUTS, assign, parse_weights
 from swiftlet.zoo.weights.own import read_header
 
 FILE, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -63,10 +61,7 @@ def load_pretrained(name: str, source: Path | str, arguments: dict[str, Any]) ->
     digest = hashlib.sha256(content).hexdigest()
     if expected is not None and digest != expected:
         raise BadFile(f"{file}: its SHA-256 is {digest}, it should be {expected}; delete it and get it again")
-    try:
-        tensors = parse_safetensors(content)
-    except SafetensorError as error:
-        raise BadFile(f"{file}: is not a whole safetensors file ({error})") from error
+    tensors = parse_weights(content, file)
     if weights.layout == "swiftlet":
         _refuse_another_size(weights, tensors, file)
     model = build_model(name, chosen)

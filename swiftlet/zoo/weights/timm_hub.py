@@ -27,6 +27,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "mnasnet_075": ("mnasnet_b1", {"width": 0.75}),
     "mnasnet_100": ("mnasnet_b1", {}),
     "mnasnet_140": ("mnasnet_b1", {"width": 1.4}),
+    "mobilenetv1_100": ("mobilenet_v1", {"act": "relu6"}),
+    "mobilenetv1_125": ("mobilenet_v1", {"act": "relu6", "width": 1.25}),
     "mobilenetv2_035": ("mobilenet_v2", {"width": 0.35}),
     "mobilenetv2_050": ("mobilenet_v2", {"width": 0.5}),
     "mobilenetv2_075": ("mobilenet_v2", {"width": 0.75}),
