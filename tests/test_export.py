@@ -27,7 +27,7 @@ from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import golden_record, parity, write_golden
 from swiftlet.export.onnx import FUNCTIONS, MODULES, contract_grid, export_onnx, graph_digest, with_metadata
 from swiftlet.layers.padding import SameConv2d, SameMaxPool2d
-from swiftlet.report.gather import SNIPPET
+from swiftlet.report.gather import snippet
 from swiftlet.runtime import get_runtime
 from swiftlet.shrink import largest_difference
 from swiftlet.zoo import create_model
@@ -399,7 +399,7 @@ def test_the_reports_snippet_runs_as_written(size, tmp_path, monkeypatch, capsys
     exif[0x0112] = 6  # the camera was turned
     lying.save(tmp_path / "photo.jpg", exif=exif, quality=95)
     monkeypatch.chdir(tmp_path)
-    exec(compile(SNIPPET.format(side=16), "snippet", "exec"), {})
+    exec(compile(snippet(CONTRACT), "snippet", "exec"), {})
     label, value = capsys.readouterr().out.rsplit(maxsplit=1)
 
     classifier = load_classifier(tmp_path / "model.onnx")
