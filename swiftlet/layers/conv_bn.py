@@ -28,3 +28,10 @@ def conv_bn(
     if act is not None:
         layers.append(act())
     return nn.Sequential(*layers)
+
+
+def set_batchnorm_eps(model: nn.Module, eps: float) -> None:
+    """In place, for every BatchNorm2d: TensorFlow's networks and their ports have another eps than PyTorch's 1e-5."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = eps

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from swiftlet.layers.conv_bn import set_batchnorm_eps
+
 
 def same_pads(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """(before, after) such that a window gives ceil(size / stride) results; the odd pixel goes after."""
@@ -32,11 +34,10 @@ def tensorflow_padding(model: nn.Module) -> None:
 
     At stride 1 SAME is the symmetric padding of odd kernels, so those layers stay.
     """
+    set_batchnorm_eps(model, 1e-3)
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eps = 1e-3
-            elif type(layer) is nn.Conv2d and max(layer.stride) > 1 and layer.padding != (0, 0):
+            if type(layer) is nn.Conv2d and max(layer.stride) > 1 and layer.padding != (0, 0):
                 same = SameConv2d(
                     layer.in_channels,
                     layer.out_channels,

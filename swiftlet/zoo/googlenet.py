@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from swiftlet.layers.conv_bn import conv_bn
+from swiftlet.layers.conv_bn import conv_bn, set_batchnorm_eps
 from swiftlet.layers.init import init_plain, init_weights
 from swiftlet.zoo.card import Card, Variant, register
 
@@ -126,7 +126,5 @@ def googlenet(
         )
     )
     (init_weights if norm else init_plain)(model)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-3
+    set_batchnorm_eps(model, 1e-3)
     return model

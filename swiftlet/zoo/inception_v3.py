@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from swiftlet.layers.conv_bn import conv_bn
+from swiftlet.layers.conv_bn import conv_bn, set_batchnorm_eps
 from swiftlet.layers.init import init_weights
 from swiftlet.zoo.card import Card, Variant, register
 
@@ -177,7 +177,5 @@ def inception_v3(
         )
     )
     init_weights(model)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-3
+    set_batchnorm_eps(model, 1e-3)
     return model

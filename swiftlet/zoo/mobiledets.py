@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from swiftlet.layers.conv_bn import conv_bn
+from swiftlet.layers.conv_bn import conv_bn, set_batchnorm_eps
 from swiftlet.layers.init import init_weights
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
@@ -136,9 +136,7 @@ def _mobiledet(
         )
     )
     init_weights(model)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-2  # the authors' code
+    set_batchnorm_eps(model, 1e-2)  # the authors' code
     return model
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import nn
 
 from swiftlet.layers.channels import make_divisible
-from swiftlet.layers.conv_bn import conv_bn
+from swiftlet.layers.conv_bn import conv_bn, set_batchnorm_eps
 from swiftlet.layers.init import init_weights
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.padding import tensorflow_padding
@@ -193,7 +193,5 @@ def _mobilenet_v3(
     if padding == "tensorflow":
         tensorflow_padding(model)
     if variant == "torchvision":
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps = 1e-3
+        set_batchnorm_eps(model, 1e-3)
     return model
