@@ -25,8 +25,9 @@ from torch import nn
 from toy import fixed_plan, write_photos
 from twins import logits, quietly, randomise
 
-from swiftlet import cli, create_model, save_weights
+from swiftlet import create_model, save_weights
 from swiftlet.budget import Budget
+from swiftlet.cli import jobs
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput, MissingExtra
 from swiftlet.export.artifact import read_artifact
@@ -559,7 +560,7 @@ def test_fit_from_a_local_file(trained: Path, tmp_path: Path, capsys: pytest.Cap
     assert {row["precision"] for row in result.tried if row["accuracy"] is not None} == {"float32", "int8"}
     page = (out / "report.html").read_text()
     assert "licence CC0-1.0" in page and "Image.Resampling.BICUBIC" in page and "photos-finetuning" in page
-    cli._show(asdict(result))
+    jobs.show_result(asdict(result))
     assert f"weights   started from {file}, licence CC0-1.0\n" in capsys.readouterr().out
 
     for path in out.rglob("*.round1*"):  # as if killed before the first round, and the weights were changed since

@@ -1,0 +1,76 @@
+"""The command line: parse, call one library function, print.
+
+Exit codes: 0 it fits or passes; 1 it does not; 2 the call, the photos or a file are at fault; 130 interrupted.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from swiftlet._version import __version__
+from swiftlet.cli import jobs, measure
+from swiftlet.errors import Infeasible, SwiftletError
+
+app = typer.Typer(
+    name="swiftlet",
+    help="Photos and a budget in; the most accurate small network that fits, as a checked file, out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point. Errors that swiftlet raises on purpose become one line and an exit code, everything else a trace."""
+    try:
+        code = app(standalone_mode=False)
+    except Infeasible as error:
+        code = _fail(error, 1)
+    except SwiftletError as error:
+        code = _fail(error, 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{error.strerror or error}; mend that and run the same command again", 2)
+    except typer.TyperException as error:
+        code = _fail(error, 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted; the same command goes on from here", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: object, code: int) -> int:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": str(error)}))
+    print(f"swiftlet: {error}", file=sys.stderr)
+    return code
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"swiftlet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+VERBS: dict[str, Callable[..., int]] = {
+    "fit": jobs.fit,
+    "plan": jobs.plan,
+    "show": jobs.show,
+    "list": measure.list_,
+    "count": measure.count,
+    "time": measure.time_,
+    "check": measure.check,
+    "doctor": measure.doctor,
+}
+for name, verb in VERBS.items():
+    app.command(name)(verb)
