@@ -21,13 +21,13 @@ LEVELS = (
     ("train",),
     ("plan", "check", "run"),
     ("shrink", "timing", "doctor", "progress", "catalogue"),
-    ("report",),
+    ("report", "study"),
     ("fitting",),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-ONLY_FROM = {"report": {"fitting", "cli"}, "cli": {"__main__"}}  # room: the rooms that may import it
+ONLY_FROM = {"report": {"fitting", "cli"}, "study": {"cli"}, "cli": {"__main__"}}  # room: the rooms that may import it
 
 
 def read_modules(root: Path) -> dict[str, ast.Module]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from swiftlet._version import __version__
-from swiftlet.cli import jobs, measure
+from swiftlet.cli import jobs, measure, study
 from swiftlet.errors import Infeasible, SwiftletError
 
 app = typer.Typer(
@@ -70,6 +70,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "count": measure.count,
     "time": measure.time_,
     "check": measure.check,
+    "study": study.study,
     "doctor": measure.doctor,
 }
 for name, verb in VERBS.items():

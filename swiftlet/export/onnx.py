@@ -41,22 +41,52 @@ def export_onnx(model: nn.Module, contract: InputContract, metadata: dict[str, s
     """
     if is_training(model):
         raise BadInput("export_onnx: call model.eval() first")
+    side = contract.side
+    graph, result, shape = _translate(model, (3, side, side), lambda graph: graph.normalised_image(contract))
+    if len(shape) != 2:
+        raise BadInput("export_onnx: the network must return logits of shape (B, classes)")
+    graph.op("Softmax", result, output="scores", axis=1)
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", side, side, 3])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", shape[1]])
+    return with_metadata(_file(graph, image, scores), metadata or {})
+
+
+def export_layers(model: nn.Module, input: tuple[int, int, int]) -> bytes:
+    """Write any part of a network, in eval mode: `x`, float32 (N, C, H, W) with `input` = (C, H, W), to one tensor `y`.
+
+    For timing layers; what is delivered comes from export_onnx. Raises BadInput as that does.
+    """
+    if is_training(model):
+        raise BadInput("export_layers: call model.eval() first")
+    graph, result, shape = _translate(model, input, lambda graph: "x")
+    graph.op("Identity", result, output="y")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *input])
+    return _file(graph, x, helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", *shape[1:]]))
+
+
+def _translate(
+    model: nn.Module, input: tuple[int, int, int], first: Callable[["_Graph"], str]
+) -> tuple["_Graph", str, tuple[int, ...]]:
+    """The graph of the network, the name of its result and that one's shape; `first` writes what stands before it."""
     traced = model if isinstance(model, fx.GraphModule) else trace(model)
-    shapes = _shapes(traced, contract.side)
+    shapes = _shapes(traced, input)
     graph = _Graph(dict(traced.named_modules()), shapes)
     for node in traced.graph.nodes:
-        graph.add(node, contract)
-    side = contract.side
-    proto = helper.make_graph(
-        graph.nodes,
-        "swiftlet",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", side, side, 3])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", _classes(traced, shapes)])],
-        graph.initializers,
-    )
+        if node.op == "placeholder":
+            graph.names[node] = first(graph)
+        elif node.op != "output":
+            graph.add(node)
+    end: Node = next(node for node in traced.graph.nodes if node.op == "output")
+    if end not in shapes:
+        raise BadInput("the exporter writes networks that return one tensor; this one returns something else")
+    return graph, graph.names[end.args[0]], shapes[end]
+
+
+def _file(graph: "_Graph", input: onnx.ValueInfoProto, output: onnx.ValueInfoProto) -> bytes:
+    proto = helper.make_graph(graph.nodes, "swiftlet", [input], [output], graph.initializers)
     file = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="swiftlet")
     file.ir_version = IR_VERSION
-    return with_metadata(file.SerializeToString(deterministic=True), metadata or {})
+    return bytes(file.SerializeToString(deterministic=True))
 
 
 def with_metadata(file: bytes, metadata: dict[str, str]) -> bytes:
@@ -74,7 +104,7 @@ def graph_digest(file: bytes) -> str:
     return hashlib.sha256(with_metadata(file, {})).hexdigest()
 
 
-def _shapes(model: fx.GraphModule, side: int) -> dict[Node, tuple[int, ...]]:
+def _shapes(model: fx.GraphModule, input: tuple[int, int, int]) -> dict[Node, tuple[int, ...]]:
     """The shape of every tensor, from one picture: that the network runs at this side is worth knowing too."""
     found: dict[Node, tuple[int, ...]] = {}
 
@@ -86,16 +116,8 @@ def _shapes(model: fx.GraphModule, side: int) -> dict[Node, tuple[int, ...]]:
             return result
 
     with torch.inference_mode():
-        Watch(model).run(torch.zeros(1, 3, side, side))
+        Watch(model).run(torch.zeros(1, *input))
     return found
-
-
-def _classes(model: fx.GraphModule, shapes: dict[Node, tuple[int, ...]]) -> int:
-    """Width of the output."""
-    shape = shapes.get(next(node for node in model.graph.nodes if node.op == "output"), ())
-    if len(shape) != 2:
-        raise BadInput("export_onnx: the network must return logits of shape (B, classes)")
-    return shape[1]
 
 
 class _Graph:
@@ -112,13 +134,7 @@ class _Graph:
         self._fresh = count()
         self._numbers: dict[tuple[str, bytes] | None, str] = {}
 
-    def add(self, node: Node, contract: InputContract) -> None:
-        if node.op == "placeholder":
-            self.names[node] = self.normalised_image(contract)
-            return
-        if node.op == "output":
-            self.op("Softmax", self.names[node.args[0]], output="scores", axis=1)
-            return
+    def add(self, node: Node) -> None:
         called = type(self.modules[node.target]) if node.op == "call_module" else node.target
         write = MODULES.get(called) if node.op == "call_module" else FUNCTIONS.get(called)
         named = sorted(set(node.kwargs) - {"inplace", "dim", "start_dim", "end_dim"})

@@ -1,0 +1,131 @@
+"""Time the cases of a study: every case on every runtime, interleaved in one race."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from swiftlet.compress.quantize import quantize
+from swiftlet.compress.reparameterize import deployed
+from swiftlet.cost.count import count_model
+from swiftlet.cost.tally import Count
+from swiftlet.errors import BadInput, MissingExtra
+from swiftlet.export.onnx import export_layers
+from swiftlet.runtime import RUNTIMES, get_runtime
+from swiftlet.runtime.base import Array, Program
+from swiftlet.runtime.race import Contestant, Measurement, compare, race
+from swiftlet.runtime.torch import thread_count
+
+Progress = Callable[[str, int, int], None]
+Precision = Literal["float32", "int8"]
+
+
+class Case(NamedTuple):
+    """A part of a network to be timed. input: (C, H, W) of one picture."""
+
+    label: str
+    module: nn.Module
+    input: tuple[int, int, int]
+    precision: Precision = "float32"
+
+
+class Timing(NamedTuple):
+    """Which case on which runtime. step is "forward", or "train" for forward and backward in PyTorch."""
+
+    label: str
+    runtime: str
+    step: str = "forward"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """How a study times. seconds: for each case on each runtime; quick: a coarse grid, to see that all works."""
+
+    runtimes: tuple[str, ...] = ("onnxruntime", "torch")
+    threads: int = 1
+    batch: int = 1
+    seconds: float = 0.3
+    seed: int = 0
+    quick: bool = False
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if not self.runtimes:
+            raise BadInput("a study needs at least one runtime")
+        for name in self.runtimes:
+            if (missing := get_runtime(name).missing()) is not None:
+                raise MissingExtra(f"{name} cannot be used: {missing}")
+
+    def times(self, cases: Sequence[Case], *, train: bool = False) -> dict[Timing, Measurement]:
+        """Race all cases on all runtimes against each other; with `train`, PyTorch's training step of each as well.
+
+        Raises BadInput if a runtime cannot run a case.
+        """
+        labels = [case.label for case in cases]
+        if len(set(labels)) != len(labels):
+            raise BadInput(f"two cases have one label: {sorted(labels)}")
+        keys, contestants = [], []
+        for case in cases:
+            file = self.file(case)
+            for name in self.runtimes:
+                keys.append(Timing(case.label, name))
+                program = get_runtime(name).load(file, self.threads)
+                contestants.append(Contestant(f"{case.label} on {name}", program, name, self.threads))
+            if train:
+                keys.append(Timing(case.label, "torch", "train"))
+                step = TrainStep(case, self.threads)
+                contestants.append(Contestant(f"{case.label}, training step", step, "torch", self.threads))
+
+        def show(done: int, total: int) -> None:
+            if self.progress is not None:
+                self.progress(f"racing {len(contestants)} programs", done, total)
+
+        seconds = self.seconds * len(contestants)
+        measured = race(contestants, seconds=seconds, batch=self.batch, seed=self.seed, progress=show)
+        return dict(zip(keys, measured, strict=True))
+
+    def file(self, case: Case) -> bytes:
+        """The case as an ONNX file: BatchNorm folded, quantized if it asks for that."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            plain, _ = deployed(case.module.eval())
+            if case.precision == "int8":
+                plain, _ = quantize(plain, [torch.randn(4, *case.input)])
+        return export_layers(plain, case.input)
+
+
+def default_runtimes() -> tuple[str, ...]:
+    """ONNX Runtime and PyTorch on the CPU, and on a GPU where there is one."""
+    gpu = [name for name in RUNTIMES if name.endswith("-cuda") and get_runtime(name).missing() is None]
+    return ("onnxruntime", "torch", *gpu)
+
+
+def ratio(times: Mapping[Timing, Measurement], slow: Timing, fast: Timing) -> tuple[float, float, float]:
+    """How many times longer `slow` takes, with its 95 % interval."""
+    return compare(times[fast].rounds_ms, times[slow].rounds_ms)
+
+
+def counted(case: Case) -> Count:
+    """MACs, parameters and memory traffic of a case, as its module stands."""
+    return count_model(case.module, case.input)
+
+
+class TrainStep(Program):
+    """Forward and backward of a module in training mode: the work of a step without its optimizer."""
+
+    def __init__(self, case: Case, threads: int) -> None:
+        self.name, self.input_shape, self.input_dtype = case.label, (None, *case.input), np.dtype(np.float32)
+        self.output_names = ("gradients",)
+        self._module, self._threads = case.module, threads
+
+    def execute(self, batch: Array) -> list[Array]:
+        """An empty list: the gradients stay in the module."""
+        self._module.train()
+        self._module.zero_grad(set_to_none=True)
+        with thread_count(self._threads), torch.enable_grad():
+            image = torch.from_numpy(batch).requires_grad_()  # a layer inside a network hands its gradient on
+            self._module(image).sum().backward()
+        return []
