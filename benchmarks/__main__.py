@@ -2,12 +2,16 @@
 
 import sys
 
-from benchmarks import demo, export, int8, photos, plan, zoo
+from benchmarks import count, demo, export, int8, memory, photos, plan, predict, studies, zoo
 
 ALL = {
+    "count": count.run,
+    "memory": memory.run,
     "plan": plan.run,
+    "predict": predict.run,
     "export": export.run,
     "int8": int8.run,
+    "studies": studies.run,
     "zoo": zoo.run,
     "demo": demo.run,
     "photos": photos.run,

@@ -11,14 +11,19 @@ def tensor(name: str, value: object, dtype: type = np.float32) -> TensorProto:
 
 
 def serialize(
-    nodes: list[NodeProto], constants: list[TensorProto], *, shape: list[object], dtype: int = TensorProto.UINT8
+    nodes: list[NodeProto],
+    constants: list[TensorProto],
+    *,
+    shape: list[object],
+    dtype: int = TensorProto.UINT8,
+    outputs: tuple[str, ...] = ("scores",),
 ) -> bytes:
-    """A model with the input `image` and the output `scores`."""
+    """A model with the input `image` and one or more float outputs."""
     graph = helper.make_graph(
         nodes,
         "net",
         [helper.make_tensor_value_info("image", dtype, shape)],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         constants,
     )
     model: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

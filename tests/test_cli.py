@@ -58,18 +58,43 @@ def test_count_of_a_network_and_of_its_file(capsys: pytest.CaptureFixture[str], 
     assert file["macs"] == module["macs"] and file["uncovered"] == []
     assert sum(layer["macs"] for layer in file["layers"]) == file["macs"]  # type: ignore[attr-defined]
     code, out, _ = run(capsys, "count", "mobilenet_v1", "--layers")
-    assert "568,740,352" in out and "rule:" in out and "not covered      nothing" in out
+    assert "568,740,352" in out and "rule:" in out and "100.00 % of 83 operations have a rule" in out
 
 
-def test_time_has_a_verdict(capsys: pytest.CaptureFixture[str], files: tuple[Path, Path]) -> None:
+def test_time_has_a_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("swiftlet.runtime.ceilings.CASE_SECONDS", 0.02)
     code, raced = run_json(capsys, "time", *files, "--seconds", 1, "--runtime", "onnxruntime", "--runtime", "torch")
     assert code == 0
     rows: list[dict[str, object]] = raced["results"]  # type: ignore[assignment]
     assert [(r["file"], r["runtime"], r["threads"]) for r in rows] == [
         (str(f), runtime, 1) for f in files for runtime in ("onnxruntime", "torch")
     ]
-    assert all({"p50_ms", "p90_ms", "n"} <= set(row) for row in rows)
+    assert all({"p50_ms", "p90_ms", "n", "roofline", "binds", "cosine"} <= set(row) for row in rows)
     assert "faster than" in str(raced["verdict"]) or "cannot tell" in str(raced["verdict"])
+    assert {"dropped", "notes", "machine", "load", "ceilings"} <= set(raced)
+    code, out, _ = run(capsys, "time", *files, "--seconds", 0.2, "--runtime", "onnxruntime", "--runtime", "null")
+    assert code == 0 and "% (compute)" in out and "ceilings  " in out
+    assert f"dropped   {files[0]} on null, 1 thread: not timed, because it has cosine 0.0000" in out
+    assert (tmp_path / "swiftlet").is_dir()
+
+
+def test_time_by_layer_and_on_photos(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("swiftlet.runtime.ceilings.CASE_SECONDS", 0.02)
+    code, out, _ = run(capsys, "time", files[1], "--layers")
+    assert code == 0 and "lost ms" in out and "unjoined" not in out
+    _, layers = run_json(capsys, "time", files[1], "--layers")
+    assert layers["joined_macs"] == layers["macs"] and layers["layers"]
+    photos = write_photos(tmp_path / "photos", per_class=2)
+    code, out, _ = run(capsys, "time", files[0], "--photos", photos, "--seconds", 1)
+    assert code == 0 and "decode" in out and "8 photos" in out
+    _, found = run_json(capsys, "time", files[0], "--photos", photos, "--seconds", 1)
+    assert found["photos"] == 8 and set(found["stages"]) == {"decode", "resize", "network"}  # type: ignore[call-overload]
 
 
 def test_check_list_and_doctor(capsys: pytest.CaptureFixture[str], files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -126,6 +151,10 @@ def test_plan_and_fit_on_an_npz_and_show(capsys: pytest.CaptureFixture[str], tmp
         (("check", "/no/such.onnx"), 2, "/no/such.onnx"),
         (("time", "/no/such.onnx"), 2, "/no/such.onnx"),
         (("time", "README.md", "--runtime", "abacus"), 2, "abacus"),
+        (("time", "README.md"), 2, "not an ONNX file"),
+        (("time", "README.md", "LICENSE"), 2, "nothing is left to time"),
+        (("time", "README.md", "LICENSE", "--layers"), 2, "take one file"),
+        (("time", "README.md", "--layers", "--runtime", "null"), 2, "no times per layer"),
         (("show", "/tmp"), 2, "holds no run"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import warnings
 
 import pytest
@@ -82,6 +83,8 @@ def test_exported_file_counts_like_the_module(name):
     assert file.cost.macs == module.cost.macs
     assert file.uncovered == ()
     assert file.cost.peak_activation_bytes == module.cost.peak_activation_bytes
+    for figure in ("depth", "branches", "field", "int8_bytes", "coverage"):
+        assert getattr(file, figure) == getattr(module, figure), figure
     assert file.rule == module.rule == RULE
 
 
@@ -131,6 +134,8 @@ def test_functional_calls_shared_and_unused_weights_and_uncovered_operations():
     assert found.cost.macs == 2 * 64 * 3 * 27 + 3 * 3 * 16
     assert found.elementwise == 64 * 3 * 2  # relu and the addition
     assert found.uncovered == ("aten.grid_sampler_2d x1",)
+    assert found.coverage == 1 - 1 / len(found.layers) and found.gradient_bytes == 4 * found.cost.params
+    assert next(layer for layer in found.layers if "grid" in layer.op).field.whole  # who knows where it looks
     assert [layer.params for layer in found.layers if layer.op == "convolution"] == [81, 0]
 
 
@@ -201,6 +206,79 @@ def test_peak_and_memory_access_by_hand():
 
     # x is kept while conv reads y and writes a third buffer; the sum overwrites one of them
     assert count(Residual(), (4, 5, 5)).peak_activation_bytes == 4 * 100 * 3
+
+
+def test_bytes_moved_intensity_and_bytes_on_disk_by_hand():
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
+    found = count_model(plain, (3, 10, 10))
+    first = found.layers[0]
+    assert (first.read_bytes, first.written_bytes) == (4 * (300 + 216), 4 * 800)
+    assert first.intensity == 2 * 100 * 216 / (4 * (300 + 216 + 800))
+    assert found.intensity == (found.cost.flops + found.elementwise) / found.cost.memory_access_bytes
+    assert found.written_bytes == 4 * (800 + 800 + 200)
+    weights, biases = 216 + 16, 8 + 2  # BatchNorm becomes a bias; each channel has a scale, too
+    assert found.int8_bytes == weights + 8 * biases
+    params = weights + 2 * 8 + 2
+    assert (found.float32_bytes, found.float16_bytes) == (4 * params, 2 * params)
+    plain[0].weight.requires_grad_(False)
+    assert count_model(plain, (3, 10, 10)).gradient_bytes == 4 * (params - 216)
+    bare = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))  # nothing before it to fold it into
+    assert count_model(bare, (3, 4, 4)).int8_bytes == 4 * 6 + 6 + 8 * 2
+
+
+def test_json_holds_everything_and_adds_up():
+    found = count_model(Functional(), (3, 8, 8))
+    read = json.loads(json.dumps(found.to_json()))
+    assert read["layers"][0]["field"] == {"size": [3, 3], "stride": [1, 1], "whole": False}
+    for figure in ("macs", "flops", "elementwise", "memory_access_bytes", "written_bytes"):
+        assert read[figure] == sum(layer[figure] for layer in read["layers"]), figure
+    assert all(n["read_bytes"] + n["written_bytes"] == n["memory_access_bytes"] for n in read["layers"])
+    assert read["uncovered"] == ["aten.grid_sampler_2d x1"] and read["int8_bytes"] == 81 + 8 * 3 + 4 * 7
+
+
+class OnTheCpu(nn.Module):
+    """Makes its own constants, one of which decides a shape."""
+
+    def forward(self, x):
+        mask = torch.arange(8) % 2 == 0
+        grid = torch.linspace(0, 1, 8).repeat(8, 1)
+        return (x + grid)[:, :, mask] * torch.tensor(2.0)
+
+
+def test_constants_made_in_the_forward_pass():
+    assert count_model(OnTheCpu(), (3, 8, 8)).layers[-1].output == (1, 3, 4, 8)
+
+
+class Depends(nn.Module):
+    def __init__(self, look):
+        super().__init__()
+        self.inner = nn.Identity()
+        self.look = look
+
+    def forward(self, x):
+        return self.look(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda x: x if x.sum() > 0 else -x, lambda x: x[x > 0], lambda x: x[: int(x.max())], lambda x: x.numpy()],
+    ids=["branch", "mask", "slice", "numpy"],
+)
+def test_a_forward_that_depends_on_values(look):
+    with pytest.raises(BadInput, match=r"Depends cannot be counted .* needs the values of a tensor.*export it"):
+        count(Depends(look), (3, 8, 8))
+
+
+def test_an_input_too_small_names_the_layer_and_both_sizes():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Sequential(nn.Conv2d(4, 4, 5)))
+    with pytest.raises(BadInput, match=r"\(1\.0\) for an input of shape \(1, 3, 8, 8\).*3 x 3.*5 x 5"):
+        count(model, (3, 8, 8))
+    with pytest.raises(BadInput, match="Output size is too small"):
+        count(nn.MaxPool2d(4), (3, 3, 3))
+    with pytest.raises(BadInput, match="LazyConv2d cannot be counted"):
+        count(nn.LazyConv2d(4, 3), (3, 8, 8))
+    with pytest.raises(BadInput, match="count_onnx"):
+        count("net.onnx")
 
 
 def test_counting_is_fast_enough_for_planning():

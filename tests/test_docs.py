@@ -10,8 +10,10 @@ import torch
 from docs.generate.blocks import Branch, Fork, block, operations
 from docs.generate.families import PAGES, families, with_table
 from docs.generate.figures import COMPARISONS, FIGURES, at, draw
+from docs.generate.studies import with_verdicts
 from docs.generate.zoo import DOCS, published_page, zoo_page
 from swiftlet.cost.count import count_model
+from swiftlet.study import STUDIES
 from swiftlet.zoo import create_model
 
 STALE = "run python -m docs.generate"
@@ -66,3 +68,10 @@ def test_page(family: str) -> None:
 def test_the_pages_of_the_zoo_are_current() -> None:
     assert (DOCS / "zoo.md").read_text() == zoo_page(), STALE
     assert (DOCS / "published.md").read_text() == published_page(), STALE
+
+
+def test_the_verdicts_of_the_studies_are_those_of_the_ledger() -> None:
+    page = (DOCS / "studies.md").read_text()
+    assert page == with_verdicts(page), STALE
+    shown = set(re.findall(r"\(studies/([\w-]+)\.png\)", page))
+    assert shown == set(STUDIES) == {file.stem for file in (DOCS / "studies").iterdir()}

@@ -166,7 +166,8 @@ def test_importing_swiftlet_opens_no_socket_writes_no_file_and_stays_light(tmp_p
     assert {name for name in modules if name.startswith("swiftlet.")} <= {
         f"swiftlet.{name}".rstrip(".")
         for name in (
-            "_version", "budget", "errors", "cost", "cost.count", "cost.formulas", "cost.memory", "cost.tally",
+            "_version", "budget", "errors", "cost", "cost.count", "cost.flow", "cost.formulas", "cost.memory",
+            "cost.operations", "cost.tally",
             "layers", "layers.channels", "layers.conv_bn", "layers.init",
             "zoo", "zoo.card", "zoo.mobilenet_v1", "zoo.mobilenet_v2",
         )

@@ -1,7 +1,8 @@
-"""python -m docs.generate: draw docs/figures, count the tables of docs/families, docs/zoo.md and docs/published.md."""
+"""python -m docs.generate: draw docs/figures; write the tables in docs/families, zoo.md, published.md, studies.md."""
 
 from docs.generate.families import PAGES, families, with_table
 from docs.generate.figures import COMPARISONS, FIGURES, draw
+from docs.generate.studies import with_verdicts
 from docs.generate.zoo import DOCS, published_page, zoo_page
 
 for name in COMPARISONS:
@@ -11,3 +12,5 @@ for family, names in families().items():
     page.write_text(with_table(page.read_text(), names))
 (DOCS / "zoo.md").write_text(zoo_page())
 (DOCS / "published.md").write_text(published_page())
+studies = DOCS / "studies.md"
+studies.write_text(with_verdicts(studies.read_text()))

@@ -1,5 +1,6 @@
 """Networks and files: listed, counted, timed, checked; and the machine that does it."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from swiftlet.budget import LIMITS, Budget
+from swiftlet.budget import Budget
 from swiftlet.cli import options
 from swiftlet.errors import BadInput
 
@@ -66,7 +67,7 @@ def count(
     layers: Annotated[bool, typer.Option("--layers", help="Print the table of layers.")] = False,
     json_: options.Json = False,
 ) -> int:
-    """Parameters, multiply-adds, FLOPs, memory access and peak memory, per layer and in total."""
+    """Parameters, multiply-adds, memory, receptive field, bytes and gradients, per layer and in total."""
     from swiftlet.cost.count import count_model, count_onnx
     from swiftlet.zoo import card, create_model, list_models
 
@@ -82,32 +83,42 @@ def count(
         )
     else:
         counted = count_onnx(Path(model))
-    cost = counted.cost
     if json_:
-        rows = [asdict(layer) for layer in counted.layers]
-        totals = {name: getattr(cost, name) for name in LIMITS if name != "latency_ms"}
-        extra = {"elementwise": counted.elementwise, "uncovered": list(counted.uncovered), "rule": counted.rule}
-        options.print_json({"model": model, **totals, **extra, "layers": rows})
+        options.print_json({"model": model} | counted.to_json())
         return 0
     if layers:
-        table = Table("layer", "op", "output", "params", "MACs", "bytes moved", box=None, header_style="bold")
+        titles = ("layer", "op", "output", "params", "MACs", "bytes moved", "ops/byte", "sees")
+        table = Table(*titles, box=None, header_style="bold")
         for column in table.columns[2:]:
             column.justify = "right"
         for layer in counted.layers:
-            shape = "x".join(map(str, layer.output))
-            table.add_row(
-                layer.name, layer.op, shape, *(f"{n:,}" for n in (layer.params, layer.macs, layer.memory_access_bytes))
-            )
-        Console().print(table)
+            shape = "x".join(map(str, layer.output[1:]))
+            numbers = (f"{n:,}" for n in (layer.params, layer.macs, layer.memory_access_bytes))
+            table.add_row(layer.name, layer.op, shape, *numbers, f"{layer.intensity:.2f}", str(layer.field))
+        Console(width=max(Console().width, 110)).print(table)  # a number cut short is a wrong number
         print()
+    cost = counted.cost
     print(f"params           {cost.params:>15,}")
     print(f"MACs             {cost.macs:>15,}")
     print(f"FLOPs            {cost.flops:>15,}")
     print(f"element-wise     {counted.elementwise:>15,}")
-    print(f"memory access    {cost.memory_access_bytes:>15,} bytes")
+    print(f"memory access    {cost.memory_access_bytes:>15,} bytes, of which {counted.written_bytes:,} written")
+    print(f"intensity        {counted.intensity:>15.2f} operations per byte moved")
     print(f"peak activations {cost.peak_activation_bytes:>15,} bytes")
     print(f"size             {cost.size_bytes:>15,} bytes")
-    print(f"not covered      {', '.join(counted.uncovered) or 'nothing: every operation has a rule'}")
+    print(f"weights          {counted.float32_bytes:>15,} bytes float32")
+    print(f"                 {counted.float16_bytes:>15,} bytes float16")
+    print(f"                 {counted.int8_bytes:>15,} bytes int8")
+    print(f"gradients        {counted.gradient_bytes:>15,} bytes per training step")
+    print(
+        f"depth            {counted.depth:>15,} multiplying layers in sequence, at most {counted.branches} side by side"
+    )
+    print(f"receptive field  {counted.field or 'all'!s:>15} pixels, before a layer that sees all of them")
+    missing = ", ".join(counted.uncovered)
+    percent = math.floor(10_000 * counted.coverage) / 100  # 100 is said of nothing less
+    print(f"coverage         {percent:>15.2f} % of {len(counted.layers):,} operations have a rule")
+    if missing:
+        print(f"no rule for      {missing}: their computation counts as 0")
     print(f"rule: {counted.rule}")
     return 0
 
@@ -115,42 +126,39 @@ def count(
 def time_(
     files: Annotated[list[Path], typer.Argument(help="ONNX files.")],
     runtime: Annotated[
-        list[str] | None, typer.Option(help="onnxruntime, torch; repeatable. Default: onnxruntime.")
+        list[str] | None, typer.Option(help="As `swiftlet doctor` lists them; repeatable. Default: onnxruntime.")
     ] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Threads; repeatable. Default: 1.")] = None,
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
     seconds: Annotated[float, typer.Option(help="Length of the race.")] = 5.0,
+    layers: Annotated[bool, typer.Option("--layers", help="One file layer by layer, by time lost.")] = False,
+    photos: Annotated[
+        Path | None, typer.Option(help="One file on the photos of a folder: decoding, resizing, network.")
+    ] = None,
     json_: options.Json = False,
 ) -> int:
     """Race files against each other, interleaved, with a verdict that may be "cannot tell"."""
+    from swiftlet.cli import timings
     from swiftlet.progress import bars
-    from swiftlet.runtime.machine import machine
-    from swiftlet.timing import time_files
+    from swiftlet.timing import time_files, time_layers, time_photos
 
+    runtimes, counts = runtime or ["onnxruntime"], threads or [1]
+    if (layers or photos) and max(len(files), len(runtimes), len(counts), layers + bool(photos)) > 1:
+        raise BadInput("time: --layers and --photos take one file, runtime and number of threads, and not each other")
+    if photos and batch != 1:
+        raise BadInput("time: --photos runs one photo at a time; leave out --batch")
+    found: Any
     with bars() as progress:
-        contestants, measured, verdict = time_files(
-            files, runtime or ["onnxruntime"], threads or [1], batch=batch, seconds=seconds, progress=progress
-        )
-    rows = [
-        {"file": str(c.file), **{k: v for k, v in m.to_json().items() if k not in ("machine", "rounds_ms")}}
-        for c, m in zip(contestants, measured, strict=True)
-    ]
+        if layers:
+            found = time_layers(files[0], runtimes[0], counts[0], batch=batch, progress=progress)
+        elif photos:
+            found = time_photos(files[0], photos, runtimes[0], counts[0], seconds=seconds, progress=progress)
+        else:
+            found = time_files(files, runtimes, counts, batch=batch, seconds=seconds, progress=progress)
     if json_:
-        options.print_json({"results": rows, "verdict": verdict, "machine": str(machine())})
-        return 0
-    table = Table("file", "runtime", "threads", "p50 ms", "95 %", "p90 ms", "n", "", box=None, header_style="bold")
-    for contestant, m in zip(contestants, measured, strict=True):
-        low, high = m.interval_ms
-        cells = (
-            f"{m.p50_ms:.4g}",
-            f"{low:.4g} to {high:.4g}",
-            f"{m.p90_ms:.4g}",
-            str(m.n),
-            "" if m.stable else "too noisy to rank",
-        )
-        table.add_row(str(contestant.file), m.runtime, str(m.threads), *cells)
-    Console().print(table)
-    print(f"\n{verdict}\n{machine()}")
+        options.print_json(found.to_json())
+    else:
+        timings.show(found)
     return 0
 
 
@@ -161,7 +169,7 @@ def check(
     ] = None,
     max_ms: options.MaxMs = None,
     max_kb: options.MaxKb = None,
-    runtime: Annotated[str, typer.Option(help="onnxruntime or torch.")] = "onnxruntime",
+    runtime: Annotated[str, typer.Option(help="What runs the file; doctor lists them.")] = "onnxruntime",
     threads: options.Threads = 1,
     labels: Annotated[Path | None, typer.Option(help="Names of a foreign file's outputs, one a line.")] = None,
     normalize: Annotated[

@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 
 from swiftlet.cli import options
 
+LONGEST = 60  # rows of a table on the screen
 Runtimes = Annotated[
     list[str] | None, typer.Option("--runtime", help="Repeatable. Default: onnxruntime and torch; a GPU's if there.")
 ]
@@ -27,6 +28,8 @@ def study(
     json_: options.Json = False,
 ) -> int:
     """Why FLOPs are not latency, on this machine: a table, a figure and a verdict."""
+    from rich.measure import Measurement
+
     from swiftlet.progress import bars
     from swiftlet.study import STUDIES
     from swiftlet.study.bench import Bench, default_runtimes
@@ -39,8 +42,11 @@ def study(
             return 0
         for each, question in STUDIES.items():
             print(f"{each:<14}{question}")
+        print(f"{'tables':<14}times of kernels, from which latency is predicted; takes --threads, --quick, --json")
         print(f"next      {options.command()} study {next(iter(STUDIES))}")
         return 0
+    if name == "tables":
+        return _tables(runtime or ["onnxruntime"], threads, quick, json_)
     with bars() as progress:
         bench = Bench(
             runtimes=tuple(runtime or default_runtimes()),
@@ -55,13 +61,17 @@ def study(
     if json_:
         options.print_json(finding.to_json() | {"files": {kind: str(path) for kind, path in paths.items()}})
         return 0
+    console = Console()
     for table in (*finding.measured, *finding.published):
         shown = RichTable(title=table.title, box=None, header_style="bold", title_justify="left")
         for place, column in enumerate(table.columns):
             shown.add_column(column, justify="right" if is_numeric(table, place) else "left", no_wrap=True)
-        for row in table.rows:
+        for row in table.rows[:LONGEST]:
             shown.add_row(*map(cell, row))
-        Console().print(shown)
+        wanted = Measurement.get(console, console.options.update(max_width=1000), shown).maximum
+        Console(width=max(console.width, wanted)).print(shown)  # wider than the terminal rather than numbers cut off
+        if len(table.rows) > LONGEST:
+            print(f"and {len(table.rows) - LONGEST} more rows, in {paths['html']}")
         print(f"{table.source}\n")
     for note in finding.notes:
         print(f"note      {note}")
@@ -69,4 +79,28 @@ def study(
     print(f"verdict   {finding.verdict}: {finding.sentence}")
     print(f"machine   {finding.machine}")
     print(f"next      open {paths['html']}")
+    return 0
+
+
+def _tables(runtimes: list[str], threads: int, quick: bool, json_: bool) -> int:
+    from swiftlet.progress import bars
+    from swiftlet.study.tables import MINUTES, QUICK_MINUTES, make_tables
+
+    minutes = QUICK_MINUTES if quick else MINUTES
+    made = []
+    for runtime in runtimes:
+        with bars(minutes=minutes) as progress:
+            made.append(make_tables(runtime=runtime, threads=threads, minutes=minutes, progress=progress))
+    if json_:
+        options.print_json({"tables": [tables.to_json() | {"file": str(path)} for tables, path in made]})
+        return 0
+    for tables, path in made:
+        print(f"place     {tables.place}")
+        for precision, correction in tables.corrections.items():
+            low, high = correction.ends()
+            print(f"{precision:<10}{tables.networks[precision]} networks; new ones: {low:+.0%} to {high:+.0%}")
+        if tables.disturbed:
+            busy = f"{tables.disturbed} of {sum(tables.networks.values())} networks while something else ran"
+            print(f"disturbed {busy}; for narrower intervals repeat it on an idle machine")
+        print(f"file      {path}")
     return 0

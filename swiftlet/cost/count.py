@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from swiftlet.budget import Cost
-from swiftlet.cost.formulas import attention_macs, conv_macs, conv_transpose_macs, matmul_macs
+from swiftlet.cost import operations as rules
+from swiftlet.cost.flow import SAME, WHOLE, Flow
+from swiftlet.cost.formulas import int8_bytes
 from swiftlet.cost.memory import Step, peak_bytes
 from swiftlet.cost.tally import Count, LayerCost, summary
 from swiftlet.errors import BadInput
@@ -44,29 +49,41 @@ def count_model(model: nn.Module, input: tuple[int, ...] = (3, 224, 224)) -> Cou
         raise BadInput(f"input={input!r}: give one image's shape without the batch, as in (3, 224, 224)")
 
     image = torch.empty((1, *input), device="meta")
+    recorder = _Recorder(image)
+    modules = list(model.named_modules())
     try:
-        params = _on_meta(model.named_parameters())
-        weights = {**params, **_on_meta(model.named_buffers())}
-        recorder = _Recorder({buffer_id(tensor) for tensor in params.values()})
-        with _evaluating(model), _module_paths(model, recorder), torch.no_grad(), recorder:
-            output = torch.func.functional_call(model, weights, (image,))
+        params = dict(model.named_parameters(remove_duplicate=False))
+        buffers = dict(model.named_buffers(remove_duplicate=False))
+        learned = list({id(tensor): tensor for tensor in params.values()}.values())
+        on_meta = _on_meta([*learned, *buffers.values()])
+        recorder.unseen_params = {buffer_id(on_meta[id(tensor)]) for tensor in learned}
+        weights = {name: on_meta[id(tensor)] for name, tensor in (*params.items(), *buffers.items())}
+        with _evaluating(modules), _module_paths(modules, recorder), torch.no_grad(), recorder:
+            output = functional_call(model, weights, (image,), tie_weights=False)  # shared ones are the same tensor
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise BadInput(
-            f"{type(model).__name__} cannot be counted for an input of shape {tuple(image.shape)}: "
-            f"{type(error).__name__}: {reason}"
-        ) from error
-
-    sizes = recorder.sizes | {buffer_id(image): _nbytes(image)}
-    ends = [key for key in map(buffer_id, _tensors(output)) if key in sizes]
-    learned = sum(tensor.numel() for tensor in params.values())
+        raise _refusal(model, image, recorder.path[-1], error) from error
+    ends = [key for key in map(buffer_id, _tensors(output)) if key in recorder.sizes]
+    stored = sum(tensor.numel() for tensor in learned)
     return summary(
         recorder.layers,
         recorder.uncovered,
-        params=learned,
-        peak=peak_bytes(recorder.steps, sizes, [buffer_id(image)], ends),
-        size=4 * learned,
+        recorder.flow,
+        params=stored,
+        learning=sum(tensor.numel() for tensor in learned if tensor.requires_grad),
+        peak=peak_bytes(recorder.steps, recorder.sizes, [buffer_id(image)], ends),
+        size=4 * stored,
     )
+
+
+def _refusal(model: nn.Module, image: Tensor, path: str, error: Exception) -> BadInput:
+    reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+    if "meta" in reason.lower():
+        reason = (
+            "its forward needs the values of a tensor, and counting has shapes alone; export it and count the file "
+            f"({reason.split('. ')[0]})"
+        )
+    where = f"{type(model).__name__} cannot be counted{f' ({path})' if path else ''}"
+    return BadInput(f"{where} for an input of shape {tuple(image.shape)}: {reason}")
 
 
 def count_onnx(file: Path | bytes | onnx.ModelProto, side: int = 224) -> Count:
@@ -81,129 +98,130 @@ def count_onnx(file: Path | bytes | onnx.ModelProto, side: int = 224) -> Count:
     return count_graph(file, side=side)
 
 
-# --- operations -----------------------------------------------------------------------------------------------------
+# --- recording ------------------------------------------------------------------------------------------------------
 
-# name -> MACs from (arguments, output); arguments as PyTorch's dispatcher passes them
-MACS = {
-    "convolution": lambda args, out: (conv_transpose_macs if args[6] else conv_macs)(
-        args[0].shape if args[6] else out.shape, args[1].shape
-    ),
-    "mm": lambda args, out: matmul_macs(args[0].shape, out.shape),
-    "bmm": lambda args, out: matmul_macs(args[0].shape, out.shape),
-    "mv": lambda args, out: matmul_macs(args[0].shape, out.shape),
-    "dot": lambda args, out: matmul_macs(args[0].shape, out.shape),
-    "addmm": lambda args, out: matmul_macs(args[1].shape, out.shape),
-    "addbmm": lambda args, out: matmul_macs(args[1].shape, (len(args[1]), *out.shape)),
-    "baddbmm": lambda args, out: matmul_macs(args[1].shape, out.shape),
-    "addmv": lambda args, out: matmul_macs(args[1].shape, out.shape),
-    "linear": lambda args, out: matmul_macs(args[0].shape, out.shape),
-} | dict.fromkeys(
-    (
-        "_scaled_dot_product_attention_math",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_fused_attention_overrideable",
-    ),
-    lambda args, out: attention_macs(args[0].shape, args[1].shape, args[2].shape),
-)
 
-BATCH_NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training"}
-NORMS = BATCH_NORMS | {"native_layer_norm", "native_group_norm", "_fused_rms_norm"}
+class _Facts(NamedTuple):
+    name: str
+    free: bool  # a view, or of no cost at all
+    pointwise: bool
 
-POINTWISE = {"prelu", "_prelu_kernel", "rsub", "hardswish", "hardswish_"}  # PyTorch's tag misses these
 
-# PyTorch works out the shape of some of these in Python, a millisecond each; it is the first argument's.
-ACTIVATIONS = {"relu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "leaky_relu", "elu"}
-ACTIVATIONS |= {name + "_" for name in ACTIVATIONS}
-
-ONE_PER_OUTPUT = {
-    "mean", "sum", "amax", "amin", "max", "min", "argmax", "argmin", "prod", "var", "var_mean", "std", "norm",
-    "linalg_vector_norm", "cumsum", "topk", "any", "all",
-    "_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax",
-    "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d", "avg_pool1d",
-    "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact2d", "upsample_linear1d",
-    "upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
-    "upsample_trilinear3d",
-}  # fmt: skip
-
-MOVES = {
-    "cat", "stack", "clone", "copy_", "_to_copy", "constant_pad_nd", "reflection_pad1d",
-    "reflection_pad2d", "replication_pad2d", "index", "index_select", "gather", "embedding", "roll", "flip", "repeat",
-    "im2col", "col2im", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle",
-    "scatter", "index_put", "index_put_", "masked_fill", "masked_fill_", "tril", "triu",
-    "split_with_sizes_copy", "_reshape_copy",
-}  # fmt: skip
-
-CREATE = {
-    "empty", "zeros", "ones", "full", "arange", "eye", "linspace", "scalar_tensor", "empty_like", "zeros_like",
-    "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full", "lift_fresh", "empty_strided",
-    "new_empty_strided", "fill_", "fill", "zero_",
-}  # fmt: skip
-
-FREE = {"_unsafe_view", "as_strided_", "detach_", "unsqueeze_", "squeeze_", "t_", "transpose_", "_assert_async"}
-
-# Beside their result these return statistics or indices that inference does not keep.
-FIRST_OUTPUT = NORMS | {"max_pool2d_with_indices", "max_pool3d_with_indices"}
+@cache
+def _facts(func: Any) -> _Facts:
+    name = func.overloadpacket.__name__
+    return _Facts(name, func.is_view or name in rules.FREE, torch.Tag.pointwise in func.tags or name in rules.POINTWISE)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every operation that PyTorch dispatches while it is active."""
 
-    def __init__(self, params: set[int]) -> None:
+    def __init__(self, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = [""]  # the modules being executed, innermost last
+        self.unseen_params: set[int] = set()
         self.layers: list[LayerCost] = []
         self.steps: list[Step] = []
-        self.sizes: dict[int, int] = {}  # bytes of every activation buffer
+        self.sizes = {buffer_id(image): 4 * image.numel()}  # bytes of every activation buffer
         self.uncovered: Counter[str] = Counter()
-        self._unseen_params = set(params)
+        self.flow = Flow({buffer_id(image): image.shape})
+        self._products: set[int] = set()  # buffers that a multiplying operation has written
         self._alive: list[Tensor] = []  # a buffer's id is unique only while the buffer exists
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would import its compiler, 2.5 s, only to keep it away from a mode that it never meets."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        name = func.overloadpacket.__name__
-        if name in ACTIVATIONS:
-            output = args[0] if name.endswith("_") else torch.empty_like(args[0])
-        elif name in BATCH_NORMS:
-            output = (torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0))
-        else:
-            output = func(*args, **(kwargs or {}))
-        writes = list(_tensors(output))[: 1 if name in FIRST_OUTPUT else None]
-        if writes and not func.is_view and name not in FREE:
-            self._record(name, torch.Tag.pointwise in func.tags, args, list(_tensors((args, kwargs))), writes)
+        facts = _facts(func)
+        output = None if kwargs else _quickly(facts.name, args)
+        if output is None:
+            output = _call(func, args, kwargs or {})
+        if not facts.free:
+            writes = _tensors(output)[: 1 if facts.name in rules.FIRST_OUTPUT else None]
+            if writes:
+                self._record(facts, args, _tensors((args, kwargs) if kwargs else args), writes)
         return output
 
-    def _record(
-        self, name: str, pointwise: bool, args: tuple[Any, ...], reads: list[Tensor], writes: list[Tensor]
-    ) -> None:
+    def _record(self, facts: _Facts, args: tuple[Any, ...], reads: list[Tensor], writes: list[Tensor]) -> None:
+        name = facts.name
         self._alive += writes
-        read_ids, write_ids = tuple(map(buffer_id, reads)), tuple(map(buffer_id, writes))
-        self.sizes |= {
-            key: _nbytes(tensor) for key, tensor in zip(write_ids, writes, strict=True) if key not in read_ids
-        }
-        in_place = name not in MOVES and (pointwise or name in POINTWISE or name in BATCH_NORMS)
+        read_ids, read_sizes = _buffers(reads)
+        write_ids, write_sizes = _buffers(writes)
+        for key, size in zip(write_ids, write_sizes, strict=True):
+            if key not in read_ids:
+                self.sizes[key] = size
+        in_place = name not in rules.MOVES and (facts.pointwise or name in rules.BATCH_NORMS)
         self.steps.append(Step(read_ids, write_ids, in_place))
-        if name in CREATE:
+        if name in rules.CREATE:
             return
 
-        fresh = {key: tensor.numel() for key, tensor in zip(read_ids, reads, strict=True) if key in self._unseen_params}
-        self._unseen_params -= fresh.keys()
-        elements, macs = writes[0].numel(), 0
-        if name in MACS:
-            macs, elements = MACS[name](args, writes[0]), 0
-        elif name in NORMS:
-            elements *= 2
-        elif name in MOVES:
-            elements = 0
-        elif not (pointwise or name in POINTWISE or name in ONE_PER_OUTPUT):
-            self.uncovered[f"aten.{name}"] += 1
-            elements = 0
-        traffic = sum(map(_nbytes, reads)) + sum(map(_nbytes, writes))
+        fresh = {key: tensor for key, tensor in zip(read_ids, reads, strict=True) if key in self.unseen_params}
+        self.unseen_params -= fresh.keys()
         shape = tuple(writes[0].shape)
-        self.layers.append(LayerCost(self.path[-1], name, sum(fresh.values()), macs, elements, traffic, shape))
+        elements, macs, look = writes[0].numel(), 0, SAME
+        if name in rules.LOOKS:
+            look = rules.LOOKS[name](args, writes[0])
+        if name in rules.MACS:
+            macs, elements = rules.MACS[name](args, writes[0]), 0
+            look = look if name in rules.LOOKS else self.flow.product(read_ids, shape)
+        elif name in rules.NORMS:
+            elements *= 2
+        elif name in rules.MOVES:
+            elements = 0
+        elif not (facts.pointwise or name in rules.ONE_PER_OUTPUT):
+            self.uncovered[f"aten.{name}"] += 1
+            elements, look = 0, WHOLE
+        layer = LayerCost(
+            name=self.path[-1],
+            op=name,
+            params=sum(tensor.numel() for tensor in fresh.values()),
+            macs=macs,
+            elementwise=elements,
+            memory_access_bytes=sum(read_sizes) + sum(write_sizes),
+            output=shape,
+            written_bytes=sum(write_sizes),
+            field=self.flow.step(read_ids, write_ids, look, shape, deep=macs > 0),
+            int8_bytes=self._int8_bytes(name, read_ids, list(fresh.values()), shape) if fresh else 0,
+        )
+        self.layers.append(layer)
+        if macs:
+            self._products.update(write_ids)
+
+    def _int8_bytes(self, name: str, reads: tuple[int, ...], fresh: list[Tensor], output: tuple[int, ...]) -> int:
+        """See Count."""
+        if name in rules.MACS:
+            channels = output[1] if name == "convolution" else output[-1]
+            return int8_bytes(((tensor.numel(), tensor.ndim) for tensor in fresh), channels)
+        if name in rules.BATCH_NORMS and reads[0] in self._products:
+            return 0
+        return 4 * sum(tensor.numel() for tensor in fresh)
+
+
+def _quickly(name: str, args: tuple[Any, ...]) -> Any:
+    """The output of an operation whose shape is known here; PyTorch would take up to a millisecond in Python."""
+    if name in rules.IN_PLACE:
+        return args[0] if rules.SHAPES[name[:-1]](args) == args[0].shape else None
+    shape = rules.SHAPES[name](args) if name in rules.SHAPES else None
+    if shape is None:
+        return None
+    output = torch.empty(shape, dtype=args[0].dtype, device=_META)
+    return (output, _NOTHING, _NOTHING) if name in rules.BATCH_NORMS else output
+
+
+def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """PyTorch's own way. A constant that the forward pass made on the CPU meets shapes here, so it becomes one."""
+    places = {tensor.is_meta for tensor in _tensors((args, kwargs))}
+    if len(places) == 2 and "index" not in func.overloadpacket.__name__:  # a mask's values may decide a shape
+        args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+    return func(*args, **kwargs)
+
+
+_META = torch.device("meta")
+_NOTHING = torch.empty(0, device=_META)
 
 
 def buffer_id(tensor: Tensor) -> int:
@@ -212,49 +230,56 @@ def buffer_id(tensor: Tensor) -> int:
     return key
 
 
-def _nbytes(tensor: Tensor) -> int:
-    """Bytes as float32; a broadcast view is as large as what it repeats."""
-    numel = min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
-    return numel * (4 if tensor.is_floating_point() else tensor.element_size())
+def _buffers(tensors: list[Tensor]) -> tuple[tuple[int, ...], list[int]]:
+    """buffer_id of each, and its bytes as float32; a broadcast view is as large as what it repeats."""
+    ids, sizes = [], []
+    for tensor in tensors:
+        storage, width = tensor.untyped_storage(), tensor.element_size()
+        size = min(tensor.numel() * width, storage.nbytes())
+        ids.append(storage._cdata)
+        sizes.append(4 * size // width if width != 4 and tensor.is_floating_point() else size)
+    return tuple(ids), sizes
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def _tensors(tree: Any) -> list[Tensor]:
     if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for leaf in tree:
-            yield from _tensors(leaf)
-    elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
+        return [tree]
+    found: list[Tensor] = []
+    for leaf in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ():
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, (tuple, list, dict)):
+            found += _tensors(leaf)
+    return found
 
 
-def _on_meta(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Shapes alone; every floating type as float32, so that a half-precision model meets a float32 image."""
+def _on_meta(tensors: list[Tensor]) -> dict[int, Tensor]:
+    """Of each id the shape alone; every floating type as float32, so that a half-precision model meets its image."""
     return {
-        name: torch.empty(
-            tensor.shape, dtype=torch.float32 if tensor.is_floating_point() else tensor.dtype, device="meta"
+        id(tensor): torch.empty(
+            tensor.shape, dtype=torch.float32 if tensor.is_floating_point() else tensor.dtype, device=_META
         )
-        for name, tensor in named
+        for tensor in tensors
     }
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _evaluating(modules: list[tuple[str, nn.Module]]) -> Iterator[None]:
     """Evaluation mode, then each module's own mode again."""
-    before = [(module, module.training) for module in model.modules()]
+    training = [module for _, module in modules if module.training]
     try:
-        for module, _ in before:
+        for module in training:
             module.training = False
         yield
     finally:
-        for module, training in before:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 @contextmanager
-def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+def _module_paths(modules: list[tuple[str, nn.Module]], recorder: _Recorder) -> Iterator[None]:
     """Keep recorder.path: global hooks, because hooks on the modules would change the model."""
-    names = {id(module): name for name, module in model.named_modules()}
+    names = {id(module): name for name, module in modules}
 
     def enter(module: nn.Module, args: Any) -> None:
         if id(module) in names:

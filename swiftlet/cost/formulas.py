@@ -1,10 +1,10 @@
-"""How many multiply-adds the layers with weights cost, in whole numbers.
+"""How many multiply-adds the layers with weights cost, and how many bytes their weights, in whole numbers.
 
 Both counters (modules and ONNX graphs) call these, so that they cannot disagree. One multiply-add is one MAC; a bias
 is not counted; taps that fall on padding are, since every runtime and every paper does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 
@@ -35,3 +35,14 @@ def attention_macs(query: Sequence[int], key: Sequence[int], value: Sequence[int
     Heads are query's; fewer key heads (grouped queries) are reused.
     """
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def int8_bytes(params: Iterable[tuple[int, int]], channels: int) -> int:
+    """What the parameters, given as (elements, dimensions), of a layer with so many output channels take in int8.
+
+    A byte for each weight; for each channel 4 bytes for its scale and 4 for its bias, which is there even if only
+    BatchNorm brings one. Biases themselves have one dimension and are in the latter. A layer whose weights were
+    counted elsewhere takes nothing.
+    """
+    weights = sum(elements for elements, dimensions in params if dimensions > 1)
+    return weights + 8 * channels if weights else 0

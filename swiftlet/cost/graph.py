@@ -11,7 +11,8 @@ from pathlib import Path
 
 import onnx
 
-from swiftlet.cost.formulas import conv_macs, conv_transpose_macs, matmul_macs
+from swiftlet.cost.flow import SAME, WHOLE, Flow, Window, resizing, transposed_window, window
+from swiftlet.cost.formulas import conv_macs, conv_transpose_macs, int8_bytes, matmul_macs
 from swiftlet.cost.memory import Step, peak_bytes
 from swiftlet.cost.screen import screen_onnx
 from swiftlet.cost.shapes import Known, attributes, infer_shapes, real_inputs
@@ -51,6 +52,9 @@ REDUCTIONS = {
     "LRN", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ArgMax", "ArgMin", "TopK", "CumSum", "Resize",
     "Upsample",
 }  # fmt: skip
+
+
+Shape = tuple[int, ...]
 
 
 def count_graph(file: Path | bytes | onnx.ModelProto, *, side: int) -> Count:
@@ -115,6 +119,9 @@ class _Graph:
         steps: list[Step] = []
         uncovered: Counter[str] = Counter()
         seen: set[str] = set()
+        inputs = [value.name for value in real_inputs(self.graph)]
+        flow = Flow({name: self.known[name].shape for name in inputs})
+        products: set[str] = set()  # buffers that a multiplying operation has written
         for node in self.graph.node:
             if node.output[0] in self.constants or node.output[0] in self.free:
                 continue
@@ -124,6 +131,9 @@ class _Graph:
             learned = self._learned(node) - seen
             seen |= learned
             macs, elements = self._work(node, uncovered)
+            look = self._look(node, flow, reads)
+            folded = node.op_type == "BatchNormalization" and reads[0] in products
+            products.update(writes if macs else ())
             layers.append(
                 LayerCost(
                     name=node.name or node.output[0],
@@ -133,13 +143,16 @@ class _Graph:
                     elementwise=elements,
                     memory_access_bytes=sum(self.known[name].nbytes for name in reads + writes),
                     output=self.known[node.output[0]].shape,
+                    written_bytes=sum(self.known[name].nbytes for name in writes),
+                    field=flow.step(reads, writes, look, self.known[node.output[0]].shape, deep=macs > 0),
+                    int8_bytes=0 if folded else self._int8_bytes(node, learned),
                 )
             )
         sizes = {name: tensor.nbytes for name, tensor in self.known.items() if name not in self.constants}
-        inputs = [value.name for value in real_inputs(self.graph)]
         ends = [end for end in map(self.buffer, self.results) if end in sizes]
         peak = peak_bytes(steps, sizes, inputs, ends)
-        return summary(layers, uncovered, params=sum(layer.params for layer in layers), peak=peak, size=size)
+        params = sum(layer.params for layer in layers)
+        return summary(layers, uncovered, flow, params=params, learning=params, peak=peak, size=size)
 
     def _learned(self, node: onnx.NodeProto) -> set[str]:
         """The constants that training made: weights and biases, not scales, zero points or sizes."""
@@ -162,6 +175,26 @@ class _Graph:
             name = self.writer[name].input[0]
         return name
 
+    def _int8_bytes(self, node: onnx.NodeProto, learned: set[str]) -> int:
+        """See Count."""
+        shapes = [self.known[name].shape for name in learned]
+        if node.op_type in WEIGHTED:
+            output = self.known[node.output[0]].shape
+            channels = output[1] if "Conv" in node.op_type else output[-1]
+            return int8_bytes(((prod(shape), len(shape)) for shape in shapes), channels)
+        if node.op_type == "Add" and any(self._is_product(name) for name in node.input):
+            return 0  # a bias, which the product has counted
+        return 4 * sum(map(prod, shapes))
+
+    def _look(self, node: onnx.NodeProto, flow: Flow, reads: tuple[str, ...]) -> Window:
+        """How the output looks at the input."""
+        output = self.known[node.output[0]].shape
+        if node.op_type in WEIGHTED and "Conv" not in node.op_type:
+            return flow.product(reads, output)
+        image = self.known[node.input[0]].shape if node.input[0] else ()
+        weight = self.known[node.input[WEIGHTED[node.op_type][1]]].shape if node.op_type in WEIGHTED else ()
+        return onnx_window(node, image, weight, output)
+
     def _work(self, node: onnx.NodeProto, uncovered: Counter[str]) -> tuple[int, int]:
         """(MACs, element-wise operations) of one node."""
         output = self.known[node.output[0]].shape
@@ -180,3 +213,28 @@ class _Graph:
         if node.op_type not in MOVES | VIEWS:
             uncovered[node.op_type] += 1
         return 0, 0
+
+
+def onnx_window(node: onnx.NodeProto, image: Shape, weight: Shape, output: Shape) -> Window:
+    """How the output of a node looks at its first input; a matrix product is not asked for."""
+    op, given = node.op_type, attributes(node)
+    stride, dilation = given.get("strides", ()), given.get("dilations", ())
+    if op == "ConvTranspose":
+        return transposed_window(weight[2:], stride, dilation)
+    if "Conv" in op:
+        return window(weight[2:], stride, dilation)
+    if op in ("AveragePool", "MaxPool", "LpPool", "QLinearAveragePool"):
+        return window(given["kernel_shape"], stride, dilation)
+    if op in ("Resize", "Upsample"):
+        return resizing(image[2:], output[2:], {b"linear": 2, b"cubic": 4}.get(given.get("mode", b"nearest"), 1))
+    if op in ("DepthToSpace", "SpaceToDepth"):
+        block = given["blocksize"]
+        return window((block, block), (block, block)) if op == "SpaceToDepth" else Window((0, 0), (1 / block,) * 2)
+    if op in ("Softmax", "LogSoftmax"):
+        return SAME if given.get("axis", -1) % len(image) == 1 else WHOLE
+    if op in REDUCTIONS - {"LRN"} or op in ("InstanceNormalization", "GroupNormalization"):
+        channels = len(image) == len(output) and image[:1] + image[2:] == output[:1] + output[2:]
+        return SAME if op.startswith(("Reduce", "Arg")) and channels else WHOLE
+    if op == "LayerNormalization":
+        return SAME if given.get("axis", -1) in (-1, len(image) - 1) else WHOLE
+    return SAME if op in POINTWISE | MOVES | VIEWS | NORMS | REDUCTIONS else WHOLE

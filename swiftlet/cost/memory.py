@@ -1,5 +1,7 @@
-"""The peak of activation memory: what an arena allocator needs for one image.
+"""The peak of activation memory: what is live at once for one image, in the order of execution.
 
+No allocator can do with less in this order; one that takes and gives back each buffer needs just this, and a planned
+arena hardly more (docs/counting.md has both, measured).
 A buffer lives from the step that writes it to the last step that reads it. An element-wise step may write over an input
 of the same or larger size that dies there, as every runtime does. Views share their source's buffer, so they are
 no steps. Weights are not activations.

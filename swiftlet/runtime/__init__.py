@@ -6,13 +6,35 @@ scores = program.run(batch)[0]
 
 from swiftlet.errors import BadInput
 from swiftlet.runtime.base import Program, Runtime
+from swiftlet.runtime.executorch import ExecuTorch
+from swiftlet.runtime.litert import LiteRt
+from swiftlet.runtime.ncnn import Ncnn, NcnnBfloat16
 from swiftlet.runtime.null import Null
-from swiftlet.runtime.onnxruntime import OnnxRuntime
-from swiftlet.runtime.torch import TorchRuntime
+from swiftlet.runtime.onnxruntime import OnnxRuntime, OnnxRuntimeCuda
+from swiftlet.runtime.openvino import OpenVino, OpenVinoBfloat16
+from swiftlet.runtime.torch import TorchBfloat16, TorchChannelsLast, TorchRuntime
+from swiftlet.runtime.torch_compiled import TorchCompiled
+from swiftlet.runtime.torch_cuda import TorchCuda
 
 __all__ = ["RUNTIMES", "Program", "Runtime", "get_runtime"]
 
-RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (OnnxRuntime(), TorchRuntime(), Null())}
+ALL: tuple[Runtime, ...] = (
+    OnnxRuntime(),
+    OnnxRuntimeCuda(),
+    TorchRuntime(),
+    TorchChannelsLast(),
+    TorchCompiled(),
+    TorchBfloat16(),
+    TorchCuda(),
+    OpenVino(),
+    OpenVinoBfloat16(),
+    Ncnn(),
+    NcnnBfloat16(),
+    LiteRt(),
+    ExecuTorch(),
+    Null(),
+)
+RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in ALL}
 
 
 def get_runtime(name: str) -> Runtime:

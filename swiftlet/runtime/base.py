@@ -6,21 +6,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from swiftlet.errors import BadInput
+from swiftlet.errors import BadInput, MissingExtra
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Program(ABC):
-    """A loaded network with one input. Subclasses set the five attributes and write `execute`.
+    """A loaded network with one input. Subclasses set the attributes and write `execute`.
 
-    name: of the file, for messages; input_shape: None where a dimension is free, as the batch is.
+    name: of the file, for messages; input_shape: None where a dimension is free, as the batch is; precision: what the
+    arithmetic is done in, such as "float32", "bfloat16", "int8" or "int8 emulated in float32".
     """
 
     name: str
     input_shape: tuple[int | None, ...]
     input_dtype: np.dtype[Any]
     output_names: tuple[str, ...]
+    precision: str
 
     def run(self, batch: Array) -> list[Array]:
         """One array per output name. Raises BadInput if the batch has the wrong type or shape, BadFile if it fails."""
@@ -50,10 +52,23 @@ class Runtime(Protocol):
     name: str
 
     def missing(self) -> str | None:
-        """What to install before this runtime works, or None."""
+        """What to install before this runtime works, or what this machine lacks for it; None if it works."""
 
     def load(self, path: Path | bytes, threads: int) -> Program:
-        """Screen and load a file. Raises BadFile, BadInput (threads), MissingExtra."""
+        """Screen and load a file. Raises BadFile, BadInput (threads, or a precision it has not), MissingExtra."""
+
+
+def check_usable(runtime: Runtime, threads: int) -> None:
+    """Raises BadInput on a thread count that cannot be, MissingExtra if the runtime cannot be used here."""
+    check_threads(threads)
+    if (missing := runtime.missing()) is not None:
+        raise MissingExtra(f"the runtime {runtime.name} cannot be used: {missing}")
+
+
+def first_line(error: BaseException) -> str:
+    """The reason that an error gives, without the pages that native libraries add."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def check_threads(threads: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from swiftlet.runtime.base import Array, Program, check_threads
-from swiftlet.runtime.onnx_io import Signature, signature
+from swiftlet.runtime.onnx_io import FileProgram, Signature, signature
 
 
 class Null:
@@ -25,10 +25,10 @@ class Null:
         return _Zeros(file.name, signature(file))
 
 
-class _Zeros(Program):
+class _Zeros(FileProgram):
     def __init__(self, name: str, io: Signature) -> None:
-        self.name, self.input_shape, self.input_dtype = name, io.input_shape, io.input_dtype
-        self.output_names, self._shapes, self._dtypes = io.output_names, io.output_shapes, io.output_dtypes
+        super().__init__(name, io, "nothing is computed")
+        self._shapes, self._dtypes = io.output_shapes, io.output_dtypes
 
     def execute(self, batch: Array) -> list[Array]:
         pairs = zip(self._shapes, self._dtypes, strict=True)

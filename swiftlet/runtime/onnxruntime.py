@@ -1,12 +1,13 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, and on an NVIDIA GPU where there is one."""
 
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from swiftlet.errors import BadFile, MissingExtra
-from swiftlet.runtime.base import Array, Program, check_threads
-from swiftlet.runtime.onnx_io import Signature, signature
+from swiftlet.errors import BadFile
+from swiftlet.runtime.base import Array, Program, check_usable, first_line
+from swiftlet.runtime.denormals import unchanged_denormals
+from swiftlet.runtime.onnx_io import FileProgram, Signature, float_signature, signature
 
 ERRORS_ONLY = 4  # fatal; what goes wrong arrives as an exception, with the file's name
 
@@ -23,43 +24,82 @@ class OnnxRuntime:
         """Raises BadFile if the file is refused, by the screen or by ONNX Runtime."""
         from swiftlet.cost.screen import screen_onnx
 
-        check_threads(threads)
-        if (missing := self.missing()) is not None:
-            raise MissingExtra(f"the runtime onnxruntime is not installed: {missing}")
-        import onnxruntime as ort  # here, so that `import swiftlet` works without it
-
+        check_usable(self, threads)
         file = screen_onnx(path)
-        io = signature(file)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads  # explicit: the library's default differs per machine
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = ERRORS_ONLY
-        try:
-            session = ort.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no other base
-            raise BadFile(f"{file.name}: ONNX Runtime refuses it: {_reason(error)}") from error
-        return _Session(file.name, io, session)
+        return _session(file.name, file.data, signature(file), threads, ["CPUExecutionProvider"])
 
 
-class _Session(Program):
+class OnnxRuntimeCuda:
+    """The same on the first GPU, in true float32.
+
+    A run copies the batch to the GPU and the outputs back, and returns when they have arrived: its time is all that.
+    Quantized files are refused: the CUDA provider computes them in floats.
+    """
+
+    name = "onnxruntime-cuda"
+
+    def missing(self) -> str | None:
+        if find_spec("onnxruntime") is None:
+            return "pip install onnxruntime-gpu"
+        import onnxruntime as ort
+
+        if "CUDAExecutionProvider" not in ort.get_available_providers():
+            return "an NVIDIA GPU, and pip install onnxruntime-gpu in place of onnxruntime"
+        return None
+
+    def load(self, path: Path | bytes, threads: int) -> Program:
+        """Raises BadFile if the file is refused or the GPU cannot be used, BadInput on a quantized file."""
+        from swiftlet.cost.screen import screen_onnx
+
+        check_usable(self, threads)
+        file = screen_onnx(path)
+        io = float_signature(file, self.name)
+        providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+        program = _session(file.name, file.data, io, threads, providers)
+        if program.providers[0] != "CUDAExecutionProvider":  # ONNX Runtime goes to the CPU without an error
+            raise BadFile(f"{file.name}: ONNX Runtime has the CUDA provider but cannot start it; is CUDA installed?")
+        return program
+
+
+class _Session(FileProgram):
     def __init__(self, name: str, io: Signature, session: Any) -> None:
-        self.name, self.input_shape, self.input_dtype = name, io.input_shape, io.input_dtype
-        self.output_names, self._input, self._session = io.output_names, io.input_name, session
+        super().__init__(name, io, io.precision)
+        self._input, self._session = io.input_name, session
+        self.providers: list[str] = session.get_providers()
 
     def execute(self, batch: Array) -> list[Array]:
         if self._session is None:
-            raise BadFile(f"{self.name}: the program is closed; load the file again")
+            raise self.closed()
         try:
             outputs: list[Array] = self._session.run(self.output_names, {self._input: batch})
         except Exception as error:  # its exceptions share no other base
-            raise BadFile(f"{self.name}: ONNX Runtime fails on {batch.shape}: {_reason(error)}") from error
+            raise BadFile(f"{self.name}: ONNX Runtime fails on {batch.shape}: {first_line(error)}") from error
         return outputs
 
     def close(self) -> None:
         self._session = None
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def session_options(threads: int) -> Any:
+    """How every session here is made; operations.py adds what it needs."""
+    import onnxruntime as ort  # here, so that `import swiftlet` works without it
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads  # explicit: the library's default differs per machine
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def _session(name: str, data: bytes, io: Signature, threads: int, providers: list[Any]) -> _Session:
+    import onnxruntime as ort
+
+    options = session_options(threads)
+    try:
+        with unchanged_denormals():  # the option also sets it in the thread that asks, for good
+            return _Session(name, io, ort.InferenceSession(data, options, providers=providers))
+    except Exception as error:  # its exceptions share no other base
+        raise BadFile(f"{name}: ONNX Runtime refuses it: {first_line(error)}") from error

@@ -1,29 +1,26 @@
 """PyTorch as a runtime: it executes the graph of an ONNX file node by node, with its own kernels.
 
-A second opinion on every file that ONNX Runtime executes, and the runtime for those who deploy PyTorch. Quantized files
-are computed in float32 between their quantizers, so results agree within one step of the output's scale.
+A second opinion on every file that ONNX Runtime executes, and the runtime for those who deploy PyTorch. `torch` also
+computes quantized files, in float32 between their quantizers: its results agree within one step of the output's scale,
+its times say nothing about int8, and `precision` says so. The other kinds refuse them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from swiftlet.errors import BadFile
-from swiftlet.runtime.base import Array, Program, check_threads
-from swiftlet.runtime.onnx_io import Signature, signature
-from swiftlet.runtime.torch_ops import OPERATORS
-
-if TYPE_CHECKING:
-    import onnx
+from swiftlet.runtime.base import Array, Program, check_usable
+from swiftlet.runtime.cpu import no_bfloat16
+from swiftlet.runtime.onnx_io import FileProgram, Signature, float_signature, signature
+from swiftlet.runtime.torch_graph import Graph, to_tensor
 
 
 class TorchRuntime:
-    """PyTorch on the CPU."""
+    """Eager PyTorch on the CPU as most people run it: maps in planes (NCHW), float32."""
 
     name = "torch"
 
@@ -34,91 +31,72 @@ class TorchRuntime:
         """Raises BadFile if the screen refuses the file, or it has an operator that is not translated."""
         from swiftlet.cost.screen import screen_onnx
 
-        check_threads(threads)
+        check_usable(self, threads)
         file = screen_onnx(path)
-        return _Interpreter(file.name, file.model, signature(file), threads)
+        io = signature(file)
+        precision = "int8 emulated in float32" if io.precision == "int8" else io.precision
+        return Eager(file.name, io, Graph(file).contiguous(), threads, precision)
 
 
-class _Node(NamedTuple):
-    label: str
-    operator: Callable[..., Any]
-    attributes: dict[str, Any]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    dying: tuple[str, ...]  # not read again: their memory goes back
+class TorchChannelsLast:
+    """The same with maps in channels-last order (NHWC), in which most convolutions are faster."""
+
+    name = "torch-channels-last"
+
+    def missing(self) -> str | None:
+        return None
+
+    def load(self, path: Path | bytes, threads: int) -> Program:
+        """Raises BadFile like TorchRuntime, and BadInput on a quantized file."""
+        from swiftlet.cost.screen import screen_onnx
+
+        check_usable(self, threads)
+        file = screen_onnx(path)
+        io = float_signature(file, self.name)
+        return Eager(file.name, io, Graph(file).channels_last(), threads, io.precision)
 
 
-class _Interpreter(Program):
-    def __init__(self, name: str, model: "onnx.ModelProto", io: Signature, threads: int) -> None:
-        from onnx import numpy_helper
+class TorchBfloat16:
+    """Channels-last, with convolutions and products in bfloat16 (autocast; their weights are converted once)."""
 
-        self.name, self.input_shape, self.input_dtype = name, io.input_shape, io.input_dtype
-        self.output_names, self._input, self._threads = io.output_names, io.input_name, threads
-        self._constants = {tensor.name: to_tensor(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
-        opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-        nodes = [_translate(name, node, opset) for node in model.graph.node]
-        with torch.inference_mode(), thread_count(threads):
-            self._nodes = _schedule(self._fold(nodes), self.output_names)
-        weights = {node.inputs[1] for node in self._nodes if node.label.startswith("Conv ")}
-        for weight in weights & self._constants.keys():
-            if self._constants[weight].ndim == 4:  # photos arrive as NHWC; convolutions keep that order if weights do
-                self._constants[weight] = self._constants[weight].contiguous(memory_format=torch.channels_last)
+    name = "torch-bf16"
+
+    def missing(self) -> str | None:
+        return no_bfloat16()
+
+    def load(self, path: Path | bytes, threads: int) -> Program:
+        """Raises BadFile like TorchRuntime, and BadInput on a quantized file."""
+        from swiftlet.cost.screen import screen_onnx
+
+        check_usable(self, threads)
+        file = screen_onnx(path)
+        io = float_signature(file, self.name)
+        graph = Graph(file).half_weights(torch.bfloat16).channels_last()
+        return Eager(file.name, io, graph, threads, "bfloat16")
+
+
+class Eager(FileProgram):
+    """A Graph, or what was made of one, called in this process."""
+
+    def __init__(self, name: str, io: Signature, graph: Graph, threads: int, precision: str) -> None:
+        super().__init__(name, io, precision)
+        self._graph: Graph | None = graph
+        self._threads = threads
 
     def execute(self, batch: Array) -> list[Array]:
-        values = dict(self._constants)
-        values[self._input] = to_tensor(batch)
-        with torch.inference_mode(), thread_count(self._threads):
-            for node in self._nodes:
-                values.update(zip(node.outputs, self._apply(node, values), strict=False))
-                for name in node.dying:
-                    values.pop(name, None)
-        return [np.ascontiguousarray(values[name].numpy()) for name in self.output_names]
+        if self._graph is None:
+            raise self.closed()
+        half = torch.autocast("cpu", torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        with torch.inference_mode(), thread_count(self._threads), half:
+            return to_arrays(self._graph(to_tensor(batch)))
 
     def close(self) -> None:
-        self._nodes, self._constants = [], {}
-
-    def _fold(self, nodes: list[_Node]) -> list[_Node]:
-        """Compute once what depends on constants alone, such as dequantized weights."""
-        remaining = []
-        for node in nodes:
-            if all(name in self._constants for name in node.inputs if name):
-                self._constants.update(zip(node.outputs, self._apply(node, self._constants), strict=False))
-            else:
-                remaining.append(node)
-        return remaining
-
-    def _apply(self, node: _Node, values: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        try:
-            result = node.operator(node.attributes, *(values[name] if name else None for name in node.inputs))
-        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise BadFile(f"{self.name}: {node.label} fails in PyTorch: {reason}") from error
-        return (result,) if isinstance(result, Tensor) else tuple(result)
+        self._graph = None
 
 
-def _translate(file: str, node: "onnx.NodeProto", opset: int) -> _Node:
-    from swiftlet.cost.shapes import attributes, label
-
-    if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
-        known = ", ".join(sorted(OPERATORS))
-        raise BadFile(f"{file}: the torch runtime has no operator {node.op_type}; use onnxruntime. It has {known}")
-    given = attributes(node) | {"opset": opset, "outputs": len(node.output)}
-    return _Node(label(node), OPERATORS[node.op_type], given, tuple(node.input), tuple(node.output), ())
-
-
-def _schedule(nodes: list[_Node], results: tuple[str, ...]) -> list[_Node]:
-    """Note for each node which tensors nobody reads after it."""
-    seen, schedule = set(results), []
-    for node in reversed(nodes):
-        names = {name for name in (*node.inputs, *node.outputs) if name}
-        schedule.append(node._replace(dying=tuple(names - seen)))
-        seen |= names
-    return schedule[::-1]
-
-
-def to_tensor(array: Array) -> Tensor:
-    """Without copying where PyTorch allows it."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+def to_arrays(outputs: tuple[Tensor, ...]) -> list[Array]:
+    """bfloat16, which NumPy has not, becomes float32."""
+    return [np.ascontiguousarray((x.float() if x.dtype == torch.bfloat16 else x).numpy()) for x in outputs]
 
 
 @contextmanager

@@ -12,6 +12,19 @@ from swiftlet.errors import BadInput
 # name on the command line -> the question that it answers; the module has the same name, with underscores
 STUDIES = {
     "g1": "do equal channel widths save time at equal MACs?",
+    "g2": "do groups cost time at equal MACs?",
+    "g3": "do fragments, in series or in parallel, cost time at equal MACs?",
+    "g4": "what do ReLU, shortcuts and other element-wise operations cost?",
+    "separable": "do the MACs that depthwise separable convolutions save also save time?",
+    "gemm": "is a 1x1 convolution, a plain matrix product, faster per MAC than a 3x3?",
+    "staircase": "at which numbers of channels is a layer fast?",
+    "multipliers": "does time fall with the square of width and resolution?",
+    "activations": "what do h-swish, swish and squeeze-and-excitation cost?",
+    "kernels": "are several small kernels faster than the large one that they replace?",
+    "fused": "is a full convolution faster than an inverted bottleneck?",
+    "relu-collapse": "what does ReLU lose in few dimensions?",
+    "macs-vs-ms": "do multiply-adds, or bytes moved, give the time of a network?",
+    "accelerator": "what would an Edge TPU or a DSP make of these networks?",
 }
 
 

@@ -1,5 +1,6 @@
 """Time the cases of a study: every case on every runtime, interleaved in one race."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ from swiftlet.runtime.torch import thread_count
 
 Progress = Callable[[str, int, int], None]
 Precision = Literal["float32", "int8"]
+DEVICES = {"torch": "cpu", "torch-cuda": "cuda"}  # where the training step runs beside a runtime
 
 
 class Case(NamedTuple):
@@ -59,33 +61,48 @@ class Bench:
             if (missing := get_runtime(name).missing()) is not None:
                 raise MissingExtra(f"{name} cannot be used: {missing}")
 
-    def times(self, cases: Sequence[Case], *, train: bool = False) -> dict[Timing, Measurement]:
-        """Race all cases on all runtimes against each other; with `train`, PyTorch's training step of each as well.
+    def times(
+        self,
+        cases: Sequence[Case],
+        *,
+        train: bool = False,
+        programs: Mapping[Timing, Program] | None = None,
+        what: str = "racing",
+    ) -> dict[Timing, Measurement]:
+        """Race all cases on all runtimes against each other.
 
-        Raises BadInput if a runtime cannot run a case.
+        `train` adds the training step of each case wherever PyTorch is among the runtimes; `programs` are whatever
+        else shall run in the same race. Raises BadInput if a runtime cannot run a case.
         """
         labels = [case.label for case in cases]
         if len(set(labels)) != len(labels):
             raise BadInput(f"two cases have one label: {sorted(labels)}")
-        keys, contestants = [], []
+        racing = dict(programs or {})
         for case in cases:
             file = self.file(case)
             for name in self.runtimes:
-                keys.append(Timing(case.label, name))
-                program = get_runtime(name).load(file, self.threads)
-                contestants.append(Contestant(f"{case.label} on {name}", program, name, self.threads))
-            if train:
-                keys.append(Timing(case.label, "torch", "train"))
-                step = TrainStep(case, self.threads)
-                contestants.append(Contestant(f"{case.label}, training step", step, "torch", self.threads))
+                racing[Timing(case.label, name)] = get_runtime(name).load(file, self.threads)
+                if train and name in DEVICES:
+                    racing[Timing(case.label, name, "train")] = TrainStep(case, self.threads, DEVICES[name])
 
         def show(done: int, total: int) -> None:
             if self.progress is not None:
-                self.progress(f"racing {len(contestants)} programs", done, total)
+                self.progress(f"{what}, {len(racing)} programs", done, total)
 
+        contestants = [
+            Contestant(" ".join(timing), program, timing.runtime, self.threads) for timing, program in racing.items()
+        ]
         seconds = self.seconds * len(contestants)
-        measured = race(contestants, seconds=seconds, batch=self.batch, seed=self.seed, progress=show)
-        return dict(zip(keys, measured, strict=True))
+        try:
+            found = race(contestants, seconds=seconds, batch=self.batch, seed=self.seed, progress=show)
+        finally:
+            for program in racing.values():
+                program.close()
+        return dict(zip(racing, found, strict=True))
+
+    def place(self) -> str:
+        """How it was measured, for the source of a table."""
+        return f"{self.threads} thread{'s' if self.threads > 1 else ''}, batch {self.batch}"
 
     def file(self, case: Case) -> bytes:
         """The case as an ONNX file: BatchNorm folded, quantized if it asks for that."""
@@ -109,23 +126,26 @@ def ratio(times: Mapping[Timing, Measurement], slow: Timing, fast: Timing) -> tu
 
 
 def counted(case: Case) -> Count:
-    """MACs, parameters and memory traffic of a case, as its module stands."""
+    """MACs, parameters and memory traffic of a case, as its module stands, in float32."""
     return count_model(case.module, case.input)
 
 
 class TrainStep(Program):
     """Forward and backward of a module in training mode: the work of a step without its optimizer."""
 
-    def __init__(self, case: Case, threads: int) -> None:
+    def __init__(self, case: Case, threads: int, device: str) -> None:
         self.name, self.input_shape, self.input_dtype = case.label, (None, *case.input), np.dtype(np.float32)
-        self.output_names = ("gradients",)
-        self._module, self._threads = case.module, threads
+        self.output_names, self.precision = ("gradients",), "float32"
+        self._module, self._threads = copy.deepcopy(case.module).train().to(device), threads
+        self._device = torch.device(device)
 
     def execute(self, batch: Array) -> list[Array]:
         """An empty list: the gradients stay in the module."""
-        self._module.train()
         self._module.zero_grad(set_to_none=True)
         with thread_count(self._threads), torch.enable_grad():
-            image = torch.from_numpy(batch).requires_grad_()  # a layer inside a network hands its gradient on
+            image = torch.from_numpy(batch).to(self._device)
+            image.requires_grad_()  # a layer inside a network hands its gradient on
             self._module(image).sum().backward()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return []
