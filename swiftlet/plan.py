@@ -22,7 +22,7 @@ from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, Infeasible
 from swiftlet.export.onnx import contract_grid, export_onnx
 from swiftlet.runtime import get_runtime
-from swiftlet.runtime.race import Contestant, race
+from swiftlet.runtime.race import Contestant, compare, race
 from swiftlet.train.loop import Pictures, Training
 from swiftlet.train.recipe import Recipe
 from swiftlet.zoo import create_model, parameters_of
@@ -294,10 +294,14 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
         return Planned(candidate=candidate, costs={"int8": least}, over={"int8": broken})
     runtime = budget.runtime or "onnxruntime"
     costs, over = {}, {}
-    for precision, file in untrained_files(model, candidate.contract).items():
-        program = get_runtime(runtime).load(file, budget.threads)
-        contestant = Contestant(precision, program, runtime, budget.threads)
-        p50 = race([contestant], seconds=TIMING_SECONDS, batch=budget.batch)[0].p50_ms
+    files = untrained_files(model, candidate.contract)
+    contestants = [
+        Contestant(precision, get_runtime(runtime).load(file, budget.threads), runtime, budget.threads)
+        for precision, file in files.items()
+    ]
+    timed = dict(zip(files, race(contestants, seconds=TIMING_SECONDS * len(files), batch=budget.batch), strict=True))
+    for precision, file in files.items():
+        p50 = timed[precision].p50_ms
         graph = count_onnx(file).cost
         counts = {name: getattr(graph, name) for name in LIMITS if name != "latency_ms"}
         counts["size_bytes"] = len(file) + METADATA_BYTES + METADATA_BYTES_PER_CLASS * num_classes
@@ -306,8 +310,8 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
         over[precision] = budget.over(costs[precision])
         if budget.latency_ms is not None and p50 <= budget.latency_ms < p50 * LATENCY_MARGIN:
             over[precision]["latency_ms"] = f"{p50:.3g} is too close to {budget.latency_ms:g} to be sure of it"
-    slower = (costs["int8"].latency_ms or 0) / (costs["float32"].latency_ms or 1)
-    if slower > LATENCY_MARGIN:
+    slower, at_least, _ = compare(timed["float32"].rounds_ms, timed["int8"].rounds_ms)
+    if at_least > LATENCY_MARGIN:
         over["int8"]["slower"] = f"int8 takes {slower:.1f} x the time of float32"
     return Planned(candidate=candidate, costs=costs, over=over)
 

@@ -325,7 +325,7 @@ def test_a_finding_holds_what_its_figure_needs(name, monkeypatch):
     if name in ("staircase", "accelerator"):
         monkeypatch.setattr(staircase, "in_integers", lambda bench, case: bench.runtimes[:1])
         monkeypatch.setattr(accelerator, "in_integers", lambda bench, case: bench.runtimes[:1])
-        monkeypatch.setattr(accelerator, "ceilings", lambda threads: type("C", (), {"float32": 100.0}))
+        monkeypatch.setattr(accelerator, "ceilings", lambda threads, again=False: type("C", (), {"float32": 100.0}))
     finding = module.run(Bench(quick=True))
     assert finding.study == name and finding.verdict in ("holds", "fails", "cannot tell")
     assert "95 %" in finding.sentence
