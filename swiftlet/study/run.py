@@ -19,5 +19,8 @@ def run_study(name: str, bench: Bench, folder: Path, command: str) -> tuple[Find
     study = get_study(name)
     need_matplotlib()
     found = study.run(bench)
-    finding = replace(found, machine=str(machine()), command=command, date=date.today().isoformat())
+    notes = (
+        ("--quick: a coarse grid, which says nothing about the claim.", *found.notes) if bench.quick else found.notes
+    )
+    finding = replace(found, notes=notes, machine=str(machine()), command=command, date=date.today().isoformat())
     return finding, write(finding, folder)
