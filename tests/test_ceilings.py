@@ -15,7 +15,15 @@ from swiftlet.runtime.machine import Moment, machine, moment, others, read_machi
 from swiftlet.timing import time_files
 
 SAMPLE = Ceilings(
-    threads=1, float32=100.0, bfloat16=90.0, int8=50.0, memory_gbs=20.0, cache_gbs=100.0, far_bytes=2**28, others=0.0
+    threads=1,
+    float32=100.0,
+    bfloat16=90.0,
+    int8=50.0,
+    memory_gbs=20.0,
+    cache_gbs=100.0,
+    cache_bytes=2**24,
+    far_bytes=2**28,
+    others=0.0,
 )
 
 
@@ -139,11 +147,10 @@ def test_a_machine_that_tells_nothing_still_times(
     assert "cache unknown; governor" in str(blind) and blind.cpu and blind.cores >= 1
     assert nonsense or "governor unknown, frequency unknown" in str(blind)
     monkeypatch.setattr(os, "getloadavg", no_load)
-    for name in ("ceilings", "roofline"):
-        monkeypatch.setattr(f"swiftlet.runtime.{name}.machine", lambda: blind)
+    monkeypatch.setattr("swiftlet.runtime.ceilings.machine", lambda: blind)
     monkeypatch.setattr("swiftlet.timing.files.moment", lambda: moment(root))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    measured[0] = replace(SAMPLE, float32=1e6)
+    measured[0] = replace(SAMPLE, float32=1e6, cache_bytes=None)
     net.write_bytes(float_net())
     found = time_files([net], ["onnxruntime"], [1], seconds=0.05)
     assert found.rows[0].measurement.p50_ms > 0 and found.rows[0].bound is not None

@@ -74,4 +74,6 @@ def test_the_verdicts_of_the_studies_are_those_of_the_ledger() -> None:
     page = (DOCS / "studies.md").read_text()
     assert page == with_verdicts(page), STALE
     shown = set(re.findall(r"\(studies/([\w-]+)\.png\)", page))
-    assert shown == set(STUDIES) == {file.stem for file in (DOCS / "studies").iterdir()}
+    assert shown == set(STUDIES) == {file.stem for file in (DOCS / "studies").glob("*.png")}
+    on_gpu = set(re.findall(r"\(studies/gpu/([\w-]+)\.png\)", page))
+    assert on_gpu == {file.stem for file in (DOCS / "studies" / "gpu").iterdir()} and on_gpu < set(STUDIES)

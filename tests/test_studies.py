@@ -211,12 +211,12 @@ def test_a_study_runs(name: str) -> None:
 
 def test_the_race_of_a_bench_with_training_and_other_programs() -> None:
     case = get_study("separable")._case(get_study("separable").QUICK, dense=True)
-    step = TrainStep(case, 1, "cpu")
+    step = TrainStep(case, 1, "torch")
     assert step.run(np.ones((2, *case.input), np.float32)) == []
     assert all(p.grad is not None and p.grad.any() for p in step._module.parameters())
     assert all(p.grad is None for p in case.module.parameters()), "the case itself is left alone"
     bench = Bench(runtimes=("torch",), seconds=0.01, batch=2)
-    times = bench.times([case], train=True, programs={Timing("own", "here"): TrainStep(case, 1, "cpu")})
+    times = bench.times([case], train=True, programs={Timing("own", "here"): TrainStep(case, 1, "torch")})
     assert set(times) == {Timing("dense", "torch"), Timing("dense", "torch", "train"), Timing("own", "here")}
     assert ratio(times, Timing("own", "here"), Timing("own", "here")) == (1, 1, 1)
     with pytest.raises(BadInput, match="two cases have one label"):

@@ -27,7 +27,15 @@ from swiftlet.timing import time_files, time_layers, time_photos
 from swiftlet.zoo import create_model
 
 KNOWN = Ceilings(
-    threads=1, float32=100.0, bfloat16=200.0, int8=400.0, memory_gbs=20.0, cache_gbs=100.0, far_bytes=2**28, others=0.0
+    threads=1,
+    float32=100.0,
+    bfloat16=200.0,
+    int8=400.0,
+    memory_gbs=20.0,
+    cache_gbs=100.0,
+    cache_bytes=2**24,
+    far_bytes=2**28,
+    others=0.0,
 )
 
 
@@ -189,14 +197,11 @@ def test_bounds_and_the_allowance_for_winograd() -> None:
     assert starved == (pytest.approx(1e-6 * layer.memory_access_bytes / 0.1), "cache")
 
 
-def test_weights_larger_than_the_cache_come_from_memory(monkeypatch: pytest.MonkeyPatch, net: Path) -> None:
-    from swiftlet.runtime import roofline
-
-    work, here = work_of(net), roofline.machine()
+def test_weights_larger_than_the_cache_come_from_memory(net: Path) -> None:
+    work = work_of(net)
     moved = {}
     for cache in (None, 0, 100, 2**30):
-        monkeypatch.setattr(roofline, "machine", lambda cache=cache: replace(here, cache_bytes=cache))
-        found = bound(work, KNOWN, "float32", batch=2)
+        found = bound(work, replace(KNOWN, cache_bytes=cache), "float32", batch=2)
         assert found is not None
         moved[cache] = found.memory_bytes
     assert moved[None] == work.weight_bytes and moved[2**30] == 0
@@ -208,8 +213,28 @@ def test_a_gpu_is_not_held_against_the_ceilings_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], net: Path
 ) -> None:
     monkeypatch.setitem(RUNTIMES, "torch-fake-cuda", Fake())
-    monkeypatch.setattr(timing_files, "ceilings", lambda threads, **_: replace(KNOWN, float32=1e-6))
-    found = time_files([net], ["torch-fake-cuda"], [1], seconds=0.05)
+    both = {False: replace(KNOWN, float32=1e-6), True: replace(KNOWN, threads=0, float32=1e6)}
+    monkeypatch.setattr(timing_files, "ceilings", lambda threads, gpu, **_: both[gpu])
+    found = time_files([net], ["torch-fake-cuda", "onnxruntime"], [1], seconds=0.05)
+    assert [row.entry.runtime for row in found.rows] == ["torch-fake-cuda"]  # the other one beats the CPU's ceiling
+    assert "impossible" in found.dropped[0].reason and found.ceilings == {0: both[True], 1: both[False]}
+    assert found.rows[0].bound == bound(work_of(net), both[True], "float32")
+    show(found)
+    assert "the GPU" in capsys.readouterr().out
+
+
+def test_a_precision_without_a_ceiling_is_not_held_against_any(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], net: Path
+) -> None:
+    load = Fake.load
+
+    def half(self: Fake, path: Path, threads: int) -> Program:
+        program = load(self, path, threads)
+        program.precision = "float16"
+        return program
+
+    monkeypatch.setattr(Fake, "load", half)
+    found = time_files([net], [fake(monkeypatch)], [1], seconds=0.05)
     assert found.rows[0].bound is None and found.rows[0].roofline is None
     assert found.to_json()["results"][0]["bound_ms"] is None
     show(found)

@@ -1,27 +1,44 @@
-"""The table of verdicts in docs/studies.md, from the ledger."""
+"""The tables of verdicts in docs/studies.md, from the ledger: this machine's and a GPU's."""
 
 import json
 
 from docs.generate.zoo import DOCS
 from swiftlet.study import STUDIES
 
-LEDGER = DOCS.parent / "benchmarks" / "results" / "studies.json"
-BEGIN, END = "<!-- verdicts -->", "<!-- /verdicts -->"
+RESULTS = DOCS.parent / "benchmarks" / "results"
+BEGIN, END = "<!-- {} -->", "<!-- /{} -->"
 
 
 def with_verdicts(page: str) -> str:
-    """The page with the verdicts of the last run between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{verdicts()}\n{END}{rest.partition(END)[2]}"
+    """The page with the verdicts of the last runs between its marks."""
+    for mark, table in (("verdicts", verdicts), ("gpu", gpu_verdicts)):
+        before, _, rest = page.partition(BEGIN.format(mark))
+        after = rest.partition(END.format(mark))[2]
+        page = f"{before}{BEGIN.format(mark)}\n{table()}\n{END.format(mark)}{after}"
+    return page
 
 
 def verdicts() -> str:
     """Markdown: one line per study, then the machine and the command."""
-    ledger = json.loads(LEDGER.read_text())
+    ledger = json.loads((RESULTS / "studies.json").read_text())
     lines = ["| study | verdict | measured |", "|---|---|---|"]
     for name in STUDIES:
         found = ledger["figures"][name]
         lines.append(f"| {name} | **{found['verdict']}** | {found['sentence']} |")
     machine = ledger["machine"].partition(";")[0]
     source = f"{machine}; `{ledger['command']}`, {ledger['date']}. One run on one machine: yours may say otherwise."
+    return "\n".join([*lines, "", source])
+
+
+def gpu_verdicts() -> str:
+    """Markdown: one line per study that ran on a GPU, then its name and the command."""
+    ledger = json.loads((RESULTS / "gpu.json").read_text())
+    figures = ledger["figures"]
+    lines = ["| study | batch 8 | batch 1 | measured at batch 8 |", "|---|---|---|---|"]
+    for name in STUDIES:
+        found = figures["studies"].get(name)
+        if found is not None:
+            one = found.get("batch 1", {}).get("verdict", "not run")
+            lines.append(f"| {name} | **{found['batch 8']['verdict']}** | {one} | {found['batch 8']['sentence']} |")
+    source = f"{figures['gpu']}, {ledger['versions']['torch']} of PyTorch; `{ledger['command']}`, {ledger['date']}."
     return "\n".join([*lines, "", source])

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from swiftlet.runtime.machine import machine
 from swiftlet.timing import LayerTimes, PhotoTimes, Timed
+from swiftlet.timing.files import place_name
 
 PIPE_WIDTH = 160
 MOST_LAYERS = 25  # the others waste less; --json has them all
@@ -35,9 +36,9 @@ def _(found: Timed) -> None:
         print(f"dropped   {dropped.entry}: {dropped.reason}")
     for note in found.notes:
         print(f"note      {note}")
-    for threads, known in found.ceilings.items():
+    for place, known in found.ceilings.items():
         rates = f"{known.float32:.0f} float32, {known.bfloat16:.0f} bfloat16, {known.int8:.0f} int8 GFLOP/s"
-        print(f"ceilings  {rates}, memory {known.memory_gbs:.1f} GB/s, {threads} thread{'s' if threads > 1 else ''}")
+        print(f"ceilings  {rates}, memory {known.memory_gbs:.1f} GB/s, {place_name(place)}")
     print(f"load      {_known(found.before.load)} before, {_known(found.after.load)} after, 1-minute average")
     print(f"machine   {machine()}")
 

@@ -14,7 +14,7 @@ from swiftlet.runtime.onnxruntime import OnnxRuntime, OnnxRuntimeCuda
 from swiftlet.runtime.openvino import OpenVino, OpenVinoBfloat16
 from swiftlet.runtime.torch import TorchBfloat16, TorchChannelsLast, TorchRuntime
 from swiftlet.runtime.torch_compiled import TorchCompiled
-from swiftlet.runtime.torch_cuda import TorchCuda
+from swiftlet.runtime.torch_cuda import TorchCuda, TorchCudaGraph
 
 __all__ = ["RUNTIMES", "Program", "Runtime", "get_runtime"]
 
@@ -26,6 +26,7 @@ ALL: tuple[Runtime, ...] = (
     TorchCompiled(),
     TorchBfloat16(),
     TorchCuda(),
+    TorchCudaGraph(),
     OpenVino(),
     OpenVinoBfloat16(),
     Ncnn(),

@@ -1,6 +1,7 @@
 """What a runtime is: a name, what it misses, and a file made into a Program. Timing stands above, in race.py."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from swiftlet.errors import BadInput, MissingExtra
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Clock = Callable[[], int]  # nanoseconds from some start
 
 
 class Program(ABC):
@@ -30,6 +32,12 @@ class Program(ABC):
             got = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
             raise BadInput(f"{self.name}: expects {self.input_dtype} {self._shape_text()}, got {got}")
         return self.execute(batch)
+
+    def nanoseconds(self, batch: Array, clock: Clock) -> int:
+        """How long one run takes by `clock`. A program on a GPU asks the GPU instead."""
+        start = clock()
+        self.run(batch)
+        return max(1, clock() - start)  # a coarse clock may not have ticked
 
     @abstractmethod
     def execute(self, batch: Array) -> list[Array]:

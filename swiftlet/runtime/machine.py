@@ -27,7 +27,7 @@ class Machine:
 
     cores: those that this process may use; flags: instructions that matter to networks; cache_bytes: last-level cache,
     as the system states it (a virtual machine may show its host's); governor and max_mhz: the first core's frequency
-    policy. None is unknown.
+    policy; gpu: the current NVIDIA GPU, if PyTorch can use one. None is unknown.
     """
 
     cpu: str
@@ -37,6 +37,7 @@ class Machine:
     cache_bytes: int | None
     governor: str | None
     max_mhz: int | None
+    gpu: str | None
     system: str
     python: str
     packages: tuple[str, ...]
@@ -47,7 +48,7 @@ class Machine:
         clock = f"at most {self.max_mhz} MHz" if self.max_mhz else "frequency unknown"
         policy = f"governor {self.governor or 'unknown'}, {clock}"
         hardware = (f"{self.cpu}, {self.cores} cores", " ".join(self.flags), memory, cache, policy)
-        parts = (*hardware, self.system, *self.packages, f"python {self.python}")
+        parts = (*hardware, self.gpu, self.system, *self.packages, f"python {self.python}")
         return "; ".join(part for part in parts if part)
 
 
@@ -86,6 +87,7 @@ def read_machine(root: Path) -> Machine:
         cache_bytes=max(filter(None, map(_kibibytes, cpu.glob("cache/index*/size"))), default=None),
         governor=_text(cpu / "cpufreq/scaling_governor"),
         max_mhz=_megahertz(cpu / "cpufreq/cpuinfo_max_freq"),
+        gpu=_gpu(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages=tuple(filter(None, map(_package, ("torch", "onnxruntime")))),
@@ -153,6 +155,12 @@ def _kibibytes(path: Path) -> int | None:
     """ "32768K" -> bytes."""
     number = (_text(path) or "").removesuffix("K")
     return int(number) * 1024 if number.isdigit() else None
+
+
+def _gpu() -> str | None:
+    import torch  # here: the rest of this module needs no PyTorch, and it takes a second to import
+
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else None
 
 
 def _memory() -> int | None:

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from swiftlet.errors import BadInput
-from swiftlet.runtime.base import Array, Program
+from swiftlet.runtime.base import Array, Clock, Program
 from swiftlet.runtime.denormals import flushed_denormals
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.measurement import NOISY, SAME, Measurement, compare, resample, rounds_to_tell, verdict
@@ -34,9 +34,6 @@ class Contestant:
     program: Program
     runtime: str
     threads: int
-
-
-Clock = Callable[[], int]  # nanoseconds from some start
 
 
 def race(
@@ -127,7 +124,7 @@ def _warm_up(program: Program, batch: Array, seconds: float, clock: Clock) -> fl
     times: list[int] = []
     start = clock()
     while len(times) < 1000:
-        times.append(_timed(program, batch, clock))
+        times.append(program.nanoseconds(batch, clock))
         settled = len(times) >= 6 and min(times[-3:]) >= 0.95 * min(times[-6:-3])
         if settled or (clock() - start) / 1e9 > seconds:
             break
@@ -141,16 +138,10 @@ def _block(program: Program, batch: Array, runs: int, clock: Clock) -> Array:
     try:
         if runs > 2:
             program.run(batch)
-        return np.array([_timed(program, batch, clock) for _ in range(runs)], np.float64)
+        return np.array([program.nanoseconds(batch, clock) for _ in range(runs)], np.float64)
     finally:
         if collecting:
             gc.enable()
-
-
-def _timed(program: Program, batch: Array, clock: Clock) -> int:
-    start = clock()
-    program.run(batch)
-    return max(1, clock() - start)  # a coarse clock may not have ticked
 
 
 def _measurement(contestant: Contestant, batch: int, blocks: list[Array]) -> Measurement:

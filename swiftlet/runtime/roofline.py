@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swiftlet.runtime.ceilings import Ceilings
-from swiftlet.runtime.machine import machine
 
 if TYPE_CHECKING:
     import onnx
@@ -95,7 +94,7 @@ def bound(work: Work, ceilings: Ceilings, precision: str, batch: int = 1) -> Bou
     rate = ceilings.rate(precision)
     if rate is None:
         return None
-    cache = machine().cache_bytes
+    cache = ceilings.cache_bytes
     moved = work.weight_bytes
     if cache is not None:
         moved = max(0, moved - cache) + sum(max(0, batch * size - cache) for size in work.activations)
@@ -112,7 +111,7 @@ def layer_bound(layer: "LayerCost", ceilings: Ceilings, precision: str, batch: i
     if rate is None:
         return None
     size = layer.memory_access_bytes + (batch - 1) * activation_bytes(layer)
-    cache = machine().cache_bytes
+    cache = ceilings.cache_bytes
     far = cache is not None and size > cache
     moved = 1e-6 * size / (ceilings.memory_gbs if far else ceilings.cache_gbs)
     compute = 2e-6 * layer.macs * batch / rate

@@ -1,21 +1,25 @@
-"""PyTorch on an NVIDIA GPU: eager, channels-last, in true float32."""
+"""PyTorch on an NVIDIA GPU: channels-last, in true float32, launched kernel by kernel or as one CUDA graph."""
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from swiftlet.errors import BadFile
-from swiftlet.runtime.base import Array, Program, check_usable, first_line
+from swiftlet.runtime.base import Array, Clock, Program, check_usable, first_line
+from swiftlet.runtime.cuda import OnGpu
 from swiftlet.runtime.onnx_io import FileProgram, Signature, float_signature
 from swiftlet.runtime.torch import to_arrays
-from swiftlet.runtime.torch_graph import Graph, to_tensor
+from swiftlet.runtime.torch_graph import Graph
 
 
 class TorchCuda:
-    """The current GPU. A run copies the batch there and the outputs back, and returns when they have arrived: its time
-    is all that. `threads` has no effect. TF32, which PyTorch uses by default, is off: it keeps 10 bits of 23."""
+    """The current GPU, as PyTorch is used by default: each operation is launched by Python, which small networks wait
+    for. A run copies the batch there and the outputs back; a race asks the GPU, and leaves the copies out. `threads`
+    has no effect."""
 
     name = "torch-cuda"
+    replay = False
 
     def missing(self) -> str | None:
         if torch.cuda.is_available():
@@ -30,27 +34,48 @@ class TorchCuda:
         file = screen_onnx(path)
         io = float_signature(file, self.name)
         try:
-            return _OnGpu(file.name, io, Graph(file).channels_last().to("cuda"))
+            return _OnGpu(file.name, io, Graph(file).channels_last().to("cuda"), replay=self.replay)
         except RuntimeError as error:  # out of memory, or a driver that does not fit
             raise BadFile(f"{file.name}: cannot be loaded on the GPU: {first_line(error)}") from error
 
 
+class TorchCudaGraph(TorchCuda):
+    """The same kernels, captured at the first run of each batch size and launched together: what the GPU takes."""
+
+    name = "torch-cuda-graph"
+    replay = True
+
+
 class _OnGpu(FileProgram):
-    def __init__(self, name: str, io: Signature, graph: Graph) -> None:
+    def __init__(self, name: str, io: Signature, graph: Graph, *, replay: bool) -> None:
         super().__init__(name, io, io.precision)
-        self._graph: Graph | None = graph
+
+        def infer(image: Tensor) -> tuple[Tensor, ...]:
+            with torch.inference_mode():
+                outputs: tuple[Tensor, ...] = graph(image)
+                return outputs
+
+        self._gpu: OnGpu | None = OnGpu(infer, replay=replay)
 
     def execute(self, batch: Array) -> list[Array]:
-        if self._graph is None:
-            raise self.closed()
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = False
+        gpu = self._open()
         try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                outputs = self._graph(to_tensor(batch).to("cuda"))
-                return to_arrays(tuple(output.cpu() for output in outputs))  # waits for the GPU
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+            return to_arrays(tuple(output.cpu() for output in gpu(batch)))  # waits for the GPU
+        except RuntimeError as error:
+            raise BadFile(f"{self.name}: fails on the GPU with {batch.shape}: {first_line(error)}") from error
+
+    def nanoseconds(self, batch: Array, clock: Clock) -> int:
+        """By events of the GPU, whatever `clock` is."""
+        gpu = self._open()
+        try:
+            return gpu.nanoseconds(batch)
+        except RuntimeError as error:
+            raise BadFile(f"{self.name}: fails on the GPU with {batch.shape}: {first_line(error)}") from error
 
     def close(self) -> None:
-        self._graph = None
+        self._gpu = None
+
+    def _open(self) -> OnGpu:
+        if self._gpu is None:
+            raise self.closed()
+        return self._gpu

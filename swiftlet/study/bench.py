@@ -13,16 +13,17 @@ from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_model
 from swiftlet.cost.tally import Count
-from swiftlet.errors import BadInput, MissingExtra
+from swiftlet.errors import BadFile, BadInput, MissingExtra
 from swiftlet.export.onnx import export_layers
-from swiftlet.runtime import RUNTIMES, get_runtime
-from swiftlet.runtime.base import Array, Program
+from swiftlet.runtime import get_runtime
+from swiftlet.runtime.base import Array, Clock, Program
+from swiftlet.runtime.cuda import OnGpu
 from swiftlet.runtime.race import Contestant, Measurement, compare, race
 from swiftlet.runtime.torch import thread_count
 
 Progress = Callable[[str, int, int], None]
 Precision = Literal["float32", "int8"]
-DEVICES = {"torch": "cpu", "torch-cuda": "cuda"}  # where the training step runs beside a runtime
+TRAINING = ("torch", "torch-cuda", "torch-cuda-graph")  # the runtimes beside which the training step runs too
 
 
 class Case(NamedTuple):
@@ -72,7 +73,8 @@ class Bench:
         """Race all cases on all runtimes against each other.
 
         `train` adds the training step of each case wherever PyTorch is among the runtimes; `programs` are whatever
-        else shall run in the same race. Raises BadInput if a runtime cannot run a case.
+        else shall run in the same race. An int8 case runs where it is computed in integers, and nowhere else. Raises
+        BadInput if a runtime cannot run a case.
         """
         labels = [case.label for case in cases]
         if len(set(labels)) != len(labels):
@@ -81,14 +83,22 @@ class Bench:
         for case in cases:
             file = self.file(case)
             for name in self.runtimes:
-                racing[Timing(case.label, name)] = get_runtime(name).load(file, self.threads)
-                if train and name in DEVICES:
-                    racing[Timing(case.label, name, "train")] = TrainStep(case, self.threads, DEVICES[name])
+                if case.precision == "int8":
+                    program = self.in_integers(file, name)
+                    if program is None:
+                        continue
+                else:
+                    program = get_runtime(name).load(file, self.threads)
+                racing[Timing(case.label, name)] = program
+                if train and name in TRAINING:
+                    racing[Timing(case.label, name, "train")] = TrainStep(case, self.threads, name)
 
         def show(done: int, total: int) -> None:
             if self.progress is not None:
                 self.progress(f"{what}, {len(racing)} programs", done, total)
 
+        if not racing:
+            return {}
         contestants = [
             Contestant(" ".join(timing), program, timing.runtime, self.threads) for timing, program in racing.items()
         ]
@@ -99,6 +109,17 @@ class Bench:
             for program in racing.values():
                 program.close()
         return dict(zip(racing, found, strict=True))
+
+    def in_integers(self, file: bytes, runtime: str) -> Program | None:
+        """An int8 file as a program, unless the runtime refuses it or emulates it in floats."""
+        try:
+            program = get_runtime(runtime).load(file, self.threads)
+        except (BadInput, BadFile):
+            return None
+        if program.precision.startswith("int8") and "emulated" not in program.precision:
+            return program
+        program.close()
+        return None
 
     def place(self) -> str:
         """How it was measured, for the source of a table."""
@@ -115,8 +136,8 @@ class Bench:
 
 
 def default_runtimes() -> tuple[str, ...]:
-    """ONNX Runtime and PyTorch on the CPU, and on a GPU where there is one."""
-    gpu = [name for name in RUNTIMES if name.endswith("-cuda") and get_runtime(name).missing() is None]
+    """ONNX Runtime and PyTorch on the CPU, and on a GPU where there is one: its own time, without Python's launches."""
+    gpu = [name for name in ("torch-cuda-graph", "onnxruntime-cuda") if get_runtime(name).missing() is None]
     return ("onnxruntime", "torch", *gpu)
 
 
@@ -131,21 +152,32 @@ def counted(case: Case) -> Count:
 
 
 class TrainStep(Program):
-    """Forward and backward of a module in training mode: the work of a step without its optimizer."""
+    """Forward and backward of a module in training mode, where a runtime of PyTorch's runs: the work of a step without
+    its optimizer."""
 
-    def __init__(self, case: Case, threads: int, device: str) -> None:
+    def __init__(self, case: Case, threads: int, runtime: str) -> None:
         self.name, self.input_shape, self.input_dtype = case.label, (None, *case.input), np.dtype(np.float32)
         self.output_names, self.precision = ("gradients",), "float32"
+        device = "cuda" if "cuda" in runtime else "cpu"
         self._module, self._threads = copy.deepcopy(case.module).train().to(device), threads
-        self._device = torch.device(device)
+        self._gpu = OnGpu(self._step, replay=runtime.endswith("graph")) if device == "cuda" else None
 
     def execute(self, batch: Array) -> list[Array]:
         """An empty list: the gradients stay in the module."""
-        self._module.zero_grad(set_to_none=True)
-        with thread_count(self._threads), torch.enable_grad():
-            image = torch.from_numpy(batch).to(self._device)
-            image.requires_grad_()  # a layer inside a network hands its gradient on
-            self._module(image).sum().backward()
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self._gpu is not None:
+            self._gpu(batch)
+            torch.cuda.synchronize()
+        else:
+            with thread_count(self._threads):
+                self._step(torch.from_numpy(batch))
         return []
+
+    def nanoseconds(self, batch: Array, clock: Clock) -> int:
+        """On a GPU by its own events."""
+        return super().nanoseconds(batch, clock) if self._gpu is None else self._gpu.nanoseconds(batch)
+
+    def _step(self, image: torch.Tensor) -> None:
+        self._module.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            image = image.detach().requires_grad_()  # a layer inside a network hands its gradient on
+            self._module(image).sum().backward()

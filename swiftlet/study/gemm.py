@@ -51,7 +51,9 @@ def run(bench: Bench) -> Finding:
         claim="A 1x1 convolution needs no im2col, so it does its MACs faster than a 3x3 one.",
         verdict=judge(faster[1], faster[2], at_least=1.0),
         sentence=f"On {main}, at {c} channels, {side} x {side}, 1x1 reaches {ratio_text(faster)} the rate of 3x3. "
-        "Written out in PyTorch, im2col takes {:.0f} % (95 % {:.0f} to {:.0f}) of a 3x3's time.".format(*share),
+        "Written out in PyTorch on the CPU, im2col takes {:.0f} % (95 % {:.0f} to {:.0f}) of a 3x3's time.".format(
+            *share
+        ),
         measured=tables,
         published=(PUBLISHED,),
         notes=(

@@ -12,7 +12,7 @@ SOURCE = (
 
 
 def measure(bench: Bench, series: Mapping[str, Sequence[Case]], *, title: str, case: str, source: str = "") -> Table:
-    """One race per series, one row per series, case and runtime.
+    """One race per series, one row per series, case and runtime that ran it.
 
     `case` names the column of the cases' labels, `source` says what the cases are.
     """
@@ -25,6 +25,8 @@ def measure(bench: Bench, series: Mapping[str, Sequence[Case]], *, title: str, c
             relative = macs / first if macs and first else None
             for runtime in bench.runtimes:
                 here, against = Timing(each.label, runtime), Timing(cases[0].label, runtime)
+                if here not in times:  # int8, and this one has only floats
+                    continue
                 seen = (times[here].p50_ms, relative, *ratio(times, here, against))
                 rows.append((runtime, name, each.label, macs, *others, *seen))
     return Table(

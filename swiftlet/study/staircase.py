@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from swiftlet.cost.systolic import Conv, SystolicArray
-from swiftlet.errors import BadFile, BadInput
-from swiftlet.runtime import get_runtime
 from swiftlet.study.bench import Bench, Case, Precision, Timing
 from swiftlet.study.chunks import Linked, race_in_chunks
 from swiftlet.study.finding import Finding, Table, Verdict, judge
@@ -115,13 +113,10 @@ def in_integers(bench: Bench, case: Case) -> tuple[str, ...]:
     file = bench.file(case)
     able = []
     for name in bench.runtimes:
-        try:
-            program = get_runtime(name).load(file, bench.threads)
-        except (BadInput, BadFile):
-            continue
-        if program.precision == "int8":
+        program = bench.in_integers(file, name)
+        if program is not None:
             able.append(name)
-        program.close()
+            program.close()
     return tuple(able)
 
 

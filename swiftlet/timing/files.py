@@ -18,7 +18,7 @@ from swiftlet.timing.entrants import Admitted, Dropped, Entry, admit, drop, zero
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One that finished. bound: the least time that this machine allows, None where no ceiling is measured (a GPU).
+    """One that finished. bound: the least time that this machine allows, None where no ceiling is measured (float16).
     largest_difference: to the reference, as a share of the output's range; cosine: with it."""
 
     entry: Entry
@@ -55,7 +55,7 @@ class Timed:
     """The race: who finished, who did not and why, the verdict, and the machine's state before and after.
 
     others: cores that other work kept busy during the race, None if the system does not tell; ceilings: per thread
-    count.
+    count, those of a GPU under 0.
     """
 
     rows: tuple[Row, ...]
@@ -104,7 +104,8 @@ def time_files(
     show: Progress = progress or (lambda what, done, total: None)
     with flushed_denormals():  # before any worker thread starts: those inherit it
         admitted, dropped = admit(entries, batch, show)
-        known = {count: _ceilings(count, show) for count in threads}
+        places = dict.fromkeys(_place(a.entry) for a in admitted)
+        known = {place: _ceilings(place, show) for place in places}
         contestants = [Contestant(str(a.entry), a.program, a.entry.runtime, a.entry.threads) for a in admitted]
         before = moment()
         found = survivors(
@@ -115,14 +116,14 @@ def time_files(
     errors: list[Exception] = []
     works: dict[Path, Work] = {}
     for entrant, outcome in zip(admitted, found, strict=True):
-        file, count = entrant.entry.file, entrant.entry.threads
+        file, place = entrant.entry.file, _place(entrant.entry)
         entrant.program.close()
         if file not in works:
             works[file] = work_of(file)
         if isinstance(outcome, Measurement):
-            why = _impossible(entrant, works[file], outcome, known)
+            why = _impossible(entrant, works[file], outcome, known, show)
             if why is None:
-                rows.append(_row(entrant, outcome, works[file], known[count]))
+                rows.append(_row(entrant, outcome, works[file], known[place]))
                 continue
             outcome = BadFile(f"{entrant.entry}: {why}")
         errors.append(outcome)
@@ -149,24 +150,31 @@ def time_files(
     )
 
 
-def on_cpu(runtime: str) -> bool:
-    """Ceilings are those of the CPU."""
-    return not runtime.endswith("-cuda")
+GPU = 0  # in the place of a thread count
 
 
-def _ceilings(threads: int, show: Progress, *, again: bool = False) -> Ceilings:
-    return ceilings(threads, again=again, progress=lambda done, total: show("measuring ceilings", done, total))
+def place_name(place: int) -> str:
+    return "the GPU" if place == GPU else f"{place} thread{'s' if place > 1 else ''}"
 
 
-def _impossible(entrant: Admitted, work: Work, found: Measurement, known: dict[int, Ceilings]) -> str | None:
+def _place(entry: Entry) -> int:
+    return GPU if "cuda" in entry.runtime else entry.threads
+
+
+def _ceilings(place: int, show: Progress, *, again: bool = False) -> Ceilings:
+    tell = lambda done, total: show("measuring ceilings", done, total)  # noqa: E731
+    return ceilings(max(1, place), gpu=place == GPU, again=again, progress=tell)
+
+
+def _impossible(
+    entrant: Admitted, work: Work, found: Measurement, known: dict[int, Ceilings], show: Progress
+) -> str | None:
     """A time above the ceiling is first held against the ceiling's own measurement: it may have been disturbed."""
-    entry = entrant.entry
-    if not on_cpu(entry.runtime):
-        return None
-    why = impossible(work, known[entry.threads], entry.precision, found.p50_ms, found.batch)
+    entry, place = entrant.entry, _place(entrant.entry)
+    why = impossible(work, known[place], entry.precision, found.p50_ms, found.batch)
     if why is not None:
-        known[entry.threads] = ceilings(entry.threads, again=True)
-        why = impossible(work, known[entry.threads], entry.precision, found.p50_ms, found.batch)
+        known[place] = _ceilings(place, show, again=True)
+        why = impossible(work, known[place], entry.precision, found.p50_ms, found.batch)
     return why
 
 
@@ -175,7 +183,7 @@ def _row(entrant: Admitted, found: Measurement, work: Work, limits: Ceilings) ->
     return Row(
         entry=entry,
         measurement=found,
-        bound=bound(work, limits, entry.precision, found.batch) if on_cpu(entry.runtime) else None,
+        bound=bound(work, limits, entry.precision, found.batch),
         largest_difference=entrant.agreement.largest,
         cosine=entrant.agreement.cosine,
     )
@@ -185,9 +193,11 @@ def _notes(rows: Sequence[Row], busy: float | None, known: dict[int, Ceilings]) 
     notes = disturbance(busy)
     for file in dict.fromkeys(row.entry.file for row in rows):
         notes += zeros(file)
-    for count, found in known.items():
+    if GPU in known:
+        notes.append("times on the GPU are from its own clock, the batch there already: copies are not in them")
+    for place, found in known.items():
         if found.note:
-            notes.append(f"ceilings, {count} threads: {found.note}")
-        if (found.others or 0) > BUSY:
-            notes.append(f"ceilings, {count} threads: measured while other work used {found.others:.1f} cores")
+            notes.append(f"ceilings, {place_name(place)}: {found.note}")
+        if (found.others or 0) > BUSY and place != GPU:
+            notes.append(f"ceilings, {place_name(place)}: measured while other work used {found.others:.1f} cores")
     return notes
