@@ -5,7 +5,7 @@ import statistics
 from benchmarks.ledger import record
 from swiftlet.budget import Budget
 from swiftlet.plan import candidates_for, make_plan
-from swiftlet.train.recipe import PHOTOS
+from swiftlet.recipes import get_recipe
 
 
 def run() -> None:
@@ -13,7 +13,7 @@ def run() -> None:
     candidates = candidates_for(160)
     seconds = []
     for _ in range(3):
-        made = make_plan(candidates, budget, num_classes=10, photos=3000, recipe=PHOTOS, minutes=10)
+        made = make_plan(candidates, budget, num_classes=10, photos=3000, recipe=get_recipe("photos"), minutes=10)
         seconds.append(made.seconds)
     figures = {
         "candidates": len(candidates),

@@ -33,6 +33,7 @@ from swiftlet.export.golden import write_golden
 from swiftlet.export.onnx import graph_digest, with_metadata
 from swiftlet.files import write_atomically, write_json
 from swiftlet.plan import Candidate, Plan, Progress, candidates_for, make_plan
+from swiftlet.recipes import get_recipe
 from swiftlet.report.build import build_report
 from swiftlet.report.gather import gather
 from swiftlet.run import Run
@@ -41,7 +42,7 @@ from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrink import CALIBRATION, ParityError, shrink
 from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
 from swiftlet.train.loop import Pictures, Training, accuracy
-from swiftlet.train.recipe import Recipe, finetuning, recipe_for
+from swiftlet.train.recipe import Recipe
 from swiftlet.zoo.weights.facts import Pretrained
 
 FINISH_SECONDS = 8.0  # kept back from the training time for the test split, the last race and the report
@@ -125,9 +126,10 @@ def fit(
 
 
 def recipe_of(photos: Photos) -> Recipe:
-    """The recipe that suits the photos, from a look at some of them."""
+    """The recipe that suits the photos, from a look at some of them. Grey sets are taken for glyphs: mirroring could
+    turn one class into another."""
     sample = photos.train.subset(range(min(64, len(photos.train)))).pixels(InputContract(side=32))
-    return recipe_for(grey=bool((sample == sample[..., :1]).all()))
+    return get_recipe("glyphs" if (sample == sample[..., :1]).all() else "photos")
 
 
 @contextmanager
@@ -202,7 +204,7 @@ class _Job:
         )
 
     def _recipe(self, candidate: Candidate) -> Recipe:
-        return self.recipe if candidate.pretrained is None else finetuning(self.recipe)
+        return self.recipe if candidate.pretrained is None else get_recipe(f"{self.recipe.name}_finetuning")
 
     def train(self) -> None:
         """The sketch, then successive halving over the plan's rungs; what is trained is offered for delivery at once.

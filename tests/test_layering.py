@@ -19,6 +19,7 @@ LEVELS = (
     ("layers", "data", "compress", "cost"),
     ("zoo", "runtime", "export"),
     ("train",),
+    ("recipes",),
     ("plan", "check", "run"),
     ("shrink", "timing", "doctor", "progress", "catalogue"),
     ("report", "study"),

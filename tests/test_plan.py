@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from swiftlet.budget import Budget
 from swiftlet.errors import BadFile, Infeasible
 from swiftlet.plan import Candidate, Plan, candidates_for, make_plan, sides_for
-from swiftlet.train.recipe import GLYPHS
+from swiftlet.recipes.glyphs import RECIPE as GLYPHS
 
 SMALL = tuple(
     Candidate(network=network, width=width, side=16)

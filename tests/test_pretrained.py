@@ -33,7 +33,7 @@ from swiftlet.errors import BadFile, BadInput, MissingExtra
 from swiftlet.export.artifact import read_artifact
 from swiftlet.fitting import fit
 from swiftlet.plan import RECOMMENDED, Plan, candidates_for, make_plan
-from swiftlet.train.recipe import PHOTOS
+from swiftlet.recipes.photos import RECIPE as PHOTOS
 from swiftlet.zoo.weights import bounded, hub
 from swiftlet.zoo.weights.load import LAYOUTS
 from swiftlet.zoo.weights.pretrained import describe, is_cached
@@ -559,7 +559,7 @@ def test_fit_from_a_local_file(trained: Path, tmp_path: Path, capsys: pytest.Cap
     assert artifact.contract == InputContract(side=64, resize="bicubic", **IMAGENET)
     assert {row["precision"] for row in result.tried if row["accuracy"] is not None} == {"float32", "int8"}
     page = (out / "report.html").read_text()
-    assert "licence CC0-1.0" in page and "Image.Resampling.BICUBIC" in page and "photos-finetuning" in page
+    assert "licence CC0-1.0" in page and "Image.Resampling.BICUBIC" in page and "photos_finetuning" in page
     jobs.show_result(asdict(result))
     assert f"weights   started from {file}, licence CC0-1.0\n" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from swiftlet.cli.measure import count
 from swiftlet.cli.study import study
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
@@ -248,3 +249,19 @@ def test_the_command_says_what_was_measured(tables, tmp_path: Path, monkeypatch:
     assert (asked[0]["threads"], asked[0]["runtime"], asked[0]["minutes"]) == (2, "onnxruntime", 1.0)
     assert study("tables", json_=True) == 0
     assert json.loads(capsys.readouterr().out)["tables"][0]["networks"] == {"float32": 150}
+
+
+def test_count_predicts_when_asked(tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(export_layers(nn.Sequential(nn.Conv2d(16, 16, 3)).eval(), (16, 8, 8)))
+    for model in (str(path), "lenet5"):
+        with pytest.raises(BadInput, match="swiftlet study tables"):
+            count(model, predict=True)
+    tables.save(tables_path())
+    expected = predict(path)
+    for model in (str(path), "lenet5"):
+        assert count(model, predict=True) == 0
+        assert " ms predicted" in capsys.readouterr().out.splitlines()[-1]
+    assert count(str(path), predict=True, json_=True) == 0
+    assert json.loads(capsys.readouterr().out)["predicted"] == json.loads(json.dumps(expected.to_json()))

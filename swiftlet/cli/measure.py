@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +12,11 @@ from rich.table import Table
 from swiftlet.budget import Budget
 from swiftlet.cli import options
 from swiftlet.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from swiftlet.runtime.predict import Prediction
 
 
 def list_(
@@ -65,6 +70,9 @@ def count(
     arguments: options.Arguments = None,
     side: Annotated[int | None, typer.Option(help="Side of the input; default: the paper's.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Print the table of layers.")] = False,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Milliseconds here, unrun, from the tables of `swiftlet study tables`.")
+    ] = False,
     json_: options.Json = False,
 ) -> int:
     """Parameters, multiply-adds, memory, receptive field, bytes and gradients, per layer and in total."""
@@ -76,15 +84,19 @@ def count(
         given = options.arguments(arguments)
         channels = given.get("in_channels", known.input[0])
         height, width = (side, side) if side else known.input[1:]
-        counted = count_model(create_model(model, **given), (channels, height, width))
+        network = create_model(model, **given)
+        counted = count_model(network, (channels, height, width))
+        predicted = _predicted(network, (channels, height, width)) if predict else None
     elif arguments or side:
         raise BadInput(
             f"count: {model} is a file, which has its arguments and its side inside; leave out -a and --side"
         )
     else:
         counted = count_onnx(Path(model))
+        predicted = _predicted(Path(model)) if predict else None
     if json_:
-        options.print_json({"model": model} | counted.to_json())
+        told = {} if predicted is None else {"predicted": predicted.to_json()}
+        options.print_json({"model": model} | counted.to_json() | told)
         return 0
     if layers:
         titles = ("layer", "op", "output", "params", "MACs", "bytes moved", "ops/byte", "sees")
@@ -120,7 +132,18 @@ def count(
     if missing:
         print(f"no rule for      {missing}: their computation counts as 0")
     print(f"rule: {counted.rule}")
+    if predicted is not None:
+        print(f"{predicted}: {predicted.precision} on {predicted.runtime}, {predicted.threads} thread, batch 1")
     return 0
+
+
+def _predicted(model: "Path | nn.Module", shape: tuple[int, int, int] = (0, 0, 0)) -> "Prediction":
+    """Of a file, or of a network as it would be delivered in float32."""
+    from swiftlet.compress.reparameterize import deployed
+    from swiftlet.export.onnx import export_layers
+    from swiftlet.runtime.predict import predict
+
+    return predict(model if isinstance(model, Path) else export_layers(deployed(model.eval())[0], shape))
 
 
 def time_(

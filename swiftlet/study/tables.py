@@ -32,8 +32,8 @@ PRECISIONS = ("float32", "float32", "int8")  # in turn
 LEAST_VISITS = 3  # of each network
 VISIT_SECONDS = 0.05  # for the whole network; its kernels take about as long
 LEAST_RUNS, MOST_PROFILED = 4, 12  # in one visit
-BUILDING_SHARE = 0.35  # of the time
-MINUTES, QUICK_MINUTES = 5.5, 1.0  # fewer networks make worse curves, and the interval says so
+BUILDING_SHARE = 0.32  # of the time
+MINUTES, QUICK_MINUTES = 12.0, 1.0  # fewer networks make worse curves, and the interval says so
 FITTING_SHARE = 0.08  # of the time goes to the curves
 
 

@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from swiftlet.train.draws import Keys, uniforms
 from swiftlet.train.recipe import Recipe
 
 
-def augment(pictures: Tensor, recipe: Recipe, side: int, generator: torch.Generator) -> Tensor:
-    """Normalised (B, C, S, S) -> (B, C, side, side) with a random view of each picture; S may differ from side."""
+def augment(pictures: Tensor, recipe: Recipe, side: int, keys: Keys) -> Tensor:
+    """Normalised (B, C, S, S) -> (B, C, side, side) with a view of each picture that its key decides; S may differ
+    from side."""
     n = len(pictures)
+    draws = iter(torch.from_numpy(uniforms(keys, 8).T.copy()))
 
     def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(n).uniform_(low, high, generator=generator)
+        drawn: Tensor = next(draws)
+        return low + (high - low) * drawn
 
     area, turn = uniform(recipe.min_area, 1.0), uniform(-1.0, 1.0) * math.radians(recipe.rotation)
     ratio = torch.exp(uniform(-1.0, 1.0) * -math.log(recipe.aspect) / 2)

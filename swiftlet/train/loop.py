@@ -1,12 +1,12 @@
-"""The training loop: one step path, every random choice a function of (seed, step), resumable to the bit."""
+"""The training loop: one step path, every random choice a function of (seed, epoch, picture), resumable to the bit."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,8 +14,12 @@ from torch.nn import functional as F
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile
 from swiftlet.train.augment import augment
+from swiftlet.train.averages import Average
 from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
+from swiftlet.train.draws import keys, shuffled
+from swiftlet.train.optimizers import load_state_tensors, make_optimizer, state_tensors
 from swiftlet.train.recipe import Recipe
+from swiftlet.train.schedules import rate
 
 SAVE_SECONDS = 10.0
 Progress = Callable[[int, int, float], None]  # step, steps, loss
@@ -35,9 +39,9 @@ class Pictures:
 class Training:
     """A network, its averaged copy, its optimizer and its position in a run of `steps` steps.
 
-    The model is trained in place, channels-last; `ema` holds the average of parameters and BatchNorm
-    statistics, which is what gets evaluated. The same arguments give the same bits on the same machine, however
-    often the run was saved and loaded in between.
+    The model is trained in place, channels-last; `average` holds the average of parameters and BatchNorm statistics,
+    which is what gets evaluated. The same arguments give the same bits on the same machine, however often the run was
+    saved and loaded in between.
     """
 
     def __init__(
@@ -47,10 +51,14 @@ class Training:
         self.pictures, self.contract, self.recipe, self.steps, self.seed = pictures, contract, recipe, steps, seed
         self.canvas = replace(contract, side=pictures.pixels.shape[1])
         self.step = 0
-        self.ema = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        self.optimizer = torch.optim.SGD(
-            parameter_groups(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum, nesterov=True
-        )
+        self.average = Average(model, recipe.ema * steps)
+        self.optimizer = make_optimizer(model, recipe)
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in an epoch; the pictures that do not fill a last batch are left to other epochs."""
+        n = len(self.pictures.labels)
+        return n // min(self.recipe.batch, n)
 
     def run(
         self,
@@ -82,10 +90,9 @@ class Training:
 
     def _step(self) -> float:
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        images, labels = self._batch(generator)
+        images, labels = self._batch()
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * schedule(self.step, self.steps, recipe.warmup)
+            group["lr"] = recipe.lr * rate(recipe, self.step, self.steps, self.per_epoch)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed * 1_000_003 + self.step)  # dropout knows only the global generator
             logits = self.model(images)
@@ -93,43 +100,38 @@ class Training:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self._average()
+        self.average.update(self.model, self.step)
         self.step += 1
         return loss.item()
 
-    def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The pictures of this step: epochs are permutations drawn from (seed, epoch), so position is the step."""
-        n, size = len(self.pictures.labels), min(self.recipe.batch, len(self.pictures.labels))
-        per_epoch = n // size
-        epoch, place = divmod(self.step, per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(n)[place * size : (place + 1) * size]
-        pixels = torch.from_numpy(self.canvas.normalise(self.pictures.pixels[order]))
-        images = augment(pixels, self.recipe, self.contract.side, generator)
-        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self.pictures.labels[order])
+    def _order(self) -> tuple[int, npt.NDArray[np.int64]]:
+        """The epoch, and the pictures of this step: an epoch is a permutation drawn from (seed, epoch), so the
+        position in it is all that there is to remember."""
+        n = len(self.pictures.labels)
+        size = min(self.recipe.batch, n)
+        epoch, place = divmod(self.step, self.per_epoch)
+        return epoch, shuffled(np.arange(place * size, (place + 1) * size), n, self.seed, epoch)
 
-    def _average(self) -> None:
-        horizon = max(1.0, self.recipe.ema_horizon * self.steps)
-        keep = min(1 - 1 / horizon, (1 + self.step) / (10 + self.step))
-        state = self.model.state_dict()
-        floats = [name for name, t in state.items() if t.is_floating_point()]
-        torch._foreach_lerp_([self.ema[name] for name in floats], [state[name] for name in floats], 1 - keep)
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        epoch, order = self._order()
+        pixels = torch.from_numpy(self.canvas.normalise(self.pictures.pixels[order]))
+        images = augment(pixels, self.recipe, self.contract.side, keys(self.seed, epoch, order))
+        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(self.pictures.labels[order])
 
     def averaged(self) -> dict[str, Tensor]:
         """State dict of the averaged network."""
-        return {name: t.clone() for name, t in self.ema.items()}
+        return self.average.tensors()
 
     def save(self, path: Path) -> None:
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors |= {f"ema.{name}": t for name, t in self.ema.items()}
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        for p, state in self.optimizer.state.items():
-            tensors[f"momentum.{names[id(p)]}"] = state["momentum_buffer"]
+        tensors |= {f"average.{name}": t for name, t in self.average.state.items()}
+        tensors |= {f"optimizer.{name}": t for name, t in state_tensors(self.optimizer, self.model).items()}
         save_checkpoint(path, tensors, {"step": self.step, **self._fingerprint()})
 
     def load(self, path: Path) -> None:
         """Continue from a saved position. Raises BadFile if it belongs to another run."""
         tensors, facts = load_checkpoint(path)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "momentum": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.get(part, {})[rest] = tensor
@@ -137,39 +139,19 @@ class Training:
             if key in facts and facts[key] != value:
                 raise BadFile(f"{path}: was saved with {key}={facts[key]!r}, this run has {value!r}; delete it")
         shapes = {name: tensor.shape for name, tensor in self.model.state_dict().items()}
-        if any({name: t.shape for name, t in parts[part].items()} != shapes for part in ("model", "ema")):
+        foreign = {name.rpartition("/")[0] for name in parts["optimizer"]} - shapes.keys()
+        if foreign or any({n: t.shape for n, t in parts[part].items()} != shapes for part in ("model", "average")):
             raise BadFile(f"{path}: was saved with another network; delete it")
         if not isinstance(facts.get("step"), int):
             raise BadFile(f"{path}: does not say at which step it was saved; delete it")
         self.model.load_state_dict(parts["model"])
-        self.ema = parts["ema"]
-        for name, p in self.model.named_parameters():
-            if name in parts["momentum"]:
-                self.optimizer.state[p]["momentum_buffer"] = parts["momentum"][name]
+        self.average.state = parts["average"]
+        load_state_tensors(self.optimizer, self.model, parts["optimizer"])
         self.step = facts["step"]
 
     def _fingerprint(self) -> dict[str, object]:
         shape = list(self.pictures.pixels.shape)
         return {"recipe": self.recipe.to_json(), "steps": self.steps, "seed": self.seed, "pictures": shape}
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate: linear warm-up over the first `warmup` of the run, then a half cosine to 0."""
-    up = max(1, round(warmup * steps))
-    if step < up:
-        return (step + 1) / up
-    return 0.5 * (1 + math.cos(math.pi * (step - up) / max(1, steps - up)))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two optimizer groups: decayed weights; and BatchNorm, biases and depthwise weights, which are not decayed."""
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
-    for module in model.modules():
-        for name, p in module.named_parameters(recurse=False):
-            depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and module.weight.shape[1] == 1
-            (spared if p.ndim == 1 or name == "bias" or depthwise else decayed).append(p)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
 
 
 def accuracy(model: nn.Module, pixels: np.ndarray, labels: np.ndarray, contract: InputContract) -> float:
