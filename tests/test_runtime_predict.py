@@ -26,6 +26,7 @@ from swiftlet.runtime.predict import predict, predict_kernels
 from swiftlet.runtime.tables import Timed, fitted, load_tables, tables_path
 from swiftlet.study.networks import BLOCKS, families, random_network
 from swiftlet.study.tables import HELD_OUT, make_tables
+from swiftlet.study.visits import Reference, Visit, Visited, visit_all
 
 X86 = any(flag.startswith("avx") for flag in machine().flags)
 blocked = pytest.mark.skipif(not X86, reason="ONNX Runtime lays channels out in blocks on x86 only")
@@ -115,7 +116,7 @@ def network(seed: int, extra: str | None = None) -> Timed:
 
 @pytest.fixture(scope="module")
 def tables():
-    return fitted("planted", [network(i) for i in range(150)])
+    return fitted("planted", [network(i) for i in range(150)], 0.07)
 
 
 def test_curves_go_through_what_was_measured_and_climb_the_stairs():
@@ -208,11 +209,29 @@ def test_what_cannot_be_predicted_is_refused(tables, tmp_path: Path, monkeypatch
     with pytest.raises(BadFile, match="a prediction is given networks of one picture"):
         predict(twice.SerializeToString(), tables=tables)
     with pytest.raises(BadInput, match="too few for tables"):
-        fitted("here", [network(i) for i in range(10)])
+        fitted("here", [network(i) for i in range(10)], 0.07)
     with pytest.raises(BadInput, match="1 times for"):
-        fitted("here", [network(0)._replace(us=(1.0,))])
+        fitted("here", [network(0)._replace(us=(1.0,))], 0.07)
     with pytest.raises(BadInput, match="minutes=0"):
         make_tables(minutes=0)
+
+
+# --- visits -------------------------------------------------------------------------------------------------------
+
+
+def test_only_visits_at_rest_count(tmp_path: Path):
+    here = Visited(random_network(families().index("lenet5")), "float32", "onnxruntime", 1, tmp_path / "net")
+    n = len(here.kernels)
+    here.visits = [
+        Visit(1.0, [1.0] * n, 0.071), Visit(1.6, [9.0] * n, 0.095), Visit(1.2, [3.0] * n, 0.070),
+    ]  # fmt: skip
+    assert here.timed(0.07) == Timed("float32", here.kernels, (2.0,) * n, 1.1, disturbed=False)
+    assert here.timed(0.06) == Timed("float32", here.kernels, (3.0,) * n, 1.2, disturbed=True)  # the calmest
+    reference = Reference("onnxruntime", 1)
+    here.visits.clear()
+    rest = visit_all([here], reference, until=0.0)
+    assert len(here.visits) == 3 and 0 < rest <= max(visit.reference_ms for visit in here.visits)
+    assert all(visit.ms > 0 and len(visit.us) == n and min(visit.us) >= 0 for visit in here.visits)
 
 
 # --- random networks ----------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def _tables(runtimes: list[str], threads: int, quick: bool, json_: bool) -> int:
             low, high = correction.ends()
             print(f"{precision:<10}{tables.networks[precision]} networks; new ones: {low:+.0%} to {high:+.0%}")
         if tables.disturbed:
-            busy = f"{tables.disturbed} of {sum(tables.networks.values())} networks while something else ran"
+            busy = f"{tables.disturbed} of {sum(tables.networks.values())} networks never met the machine at rest"
             print(f"disturbed {busy}; for narrower intervals repeat it on an idle machine")
         print(f"file      {path}")
     return 0

@@ -27,7 +27,7 @@ from swiftlet.runtime.interpolate import FIXED, WORK, Curve, fit, numbers
 from swiftlet.runtime.kernels import Kernel
 from swiftlet.runtime.machine import machine
 
-FORMAT = 1
+FORMAT = 2  # 1 had no rest_ms
 RUNTIMES = ("onnxruntime",)  # those that tell which kernels they run
 FOLDS = 5
 FEWEST = 3 * FOLDS  # networks of one precision below which nothing can be said of new ones
@@ -35,7 +35,7 @@ FEWEST = 3 * FOLDS  # networks of one precision below which nothing can be said 
 
 class Timed(NamedTuple):
     """One network: its kernels with the profiler's microseconds, its milliseconds without the profiler, and whether
-    something else kept the machine busy meanwhile."""
+    the machine was never at rest meanwhile."""
 
     precision: str
     kernels: tuple[Kernel, ...]
@@ -47,13 +47,15 @@ class Timed(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Tables:
     """curves: by kind of kernel; corrections, and how many networks they come from: by precision; disturbed: how many
-    of all were timed while something else ran; place: the machine, runtime, version and threads."""
+    of all never met the machine at rest; rest_ms: what the reference of study/visits.py takes then; place: the machine,
+    runtime, version and threads."""
 
     place: str
     curves: dict[str, Curve]
     corrections: dict[str, Correction]
     networks: dict[str, int]
     disturbed: int
+    rest_ms: float
 
     def parts(self, kernels: Sequence[Kernel]) -> Parts:
         """Microseconds by kind, as the profiler would show them; kinds without a curve are left out and named."""
@@ -63,7 +65,7 @@ class Tables:
         """What they cover, without the numbers."""
         points = {kind: len(curve.us) for kind, curve in self.curves.items()}
         corrections = {precision: found.to_json() for precision, found in self.corrections.items()}
-        counts = {"networks": self.networks, "disturbed": self.disturbed, "points": points}
+        counts = {"networks": self.networks, "disturbed": self.disturbed, "rest_ms": self.rest_ms, "points": points}
         return {"place": self.place, **counts, "corrections": corrections}
 
     def save(self, path: Path) -> None:
@@ -86,13 +88,14 @@ class Tables:
                 "place": self.place,
                 "networks": self.networks,
                 "disturbed": self.disturbed,
+                "rest_ms": self.rest_ms,
                 "curves": curves,
                 "corrections": corrections,
             },
         )
 
 
-def fitted(place: str, networks: Sequence[Timed]) -> Tables:
+def fitted(place: str, networks: Sequence[Timed], rest_ms: float) -> Tables:
     """The tables that follow from measured networks.
 
     Raises BadInput if no precision has at least 15 networks, or a network has other than one time per kernel.
@@ -125,7 +128,7 @@ def fitted(place: str, networks: Sequence[Timed]) -> Tables:
         for precision, found in enough.items()
     }
     counts = {precision: len(found) for precision, found in enough.items()}
-    return Tables(place, curves, corrections, counts, sum(network.disturbed for network in networks))
+    return Tables(place, curves, corrections, counts, sum(network.disturbed for network in networks), rest_ms)
 
 
 def _by_kind(networks: Sequence[Timed], fold: Array) -> dict[str, tuple[Array, Array, Array]]:
@@ -213,7 +216,10 @@ def _load(path: Path, stamp: int) -> Tables:
         if not curves or not corrections:
             raise ValueError("it is empty")
         counts = {str(precision): int(n) for precision, n in data["networks"].items()}
-        return Tables(str(data["place"]), curves, corrections, counts, int(data["disturbed"]))
+        disturbed, rest_ms = int(data["disturbed"]), float(data["rest_ms"])
+        if not rest_ms > 0:
+            raise ValueError(f"its reference took {rest_ms} ms")
+        return Tables(str(data["place"]), curves, corrections, counts, disturbed, rest_ms)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"{path}: damaged kernel times ({error}); measure again with: swiftlet study tables") from error
 
