@@ -7,9 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx_graphs import float_net, quantized_net, serialize, tensor
+from scipy.stats import entropy as scipy_entropy
 
 from swiftlet.cost.count import count_onnx
 from swiftlet.cost.flow import Field
+from swiftlet.cost.packed import entropy_bits, packed_bytes
 from swiftlet.cost.screen import read_onnx
 from swiftlet.errors import BadFile
 
@@ -111,3 +113,44 @@ def changed(change) -> bytes:
 def test_files_that_cannot_be_counted(change, message):
     with pytest.raises(BadFile, match=message):
         count_onnx(changed(change))
+
+
+def test_packed_bytes_are_the_entropy_of_the_integers():
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.float32)
+    weights[:, 0, 0, 0] = 127  # so that rounding to 8 bits changes nothing
+    bias = np.zeros(8, np.float32)
+
+    def file(w: np.ndarray) -> bytes:
+        nodes = [helper.make_node("Conv", ["image", "w", "b"], ["scores"])]
+        constants = [tensor("w", w), tensor("b", bias)]
+        return serialize(nodes, constants, shape=["N", 3, 8, 8], dtype=TensorProto.FLOAT)
+
+    counts = np.unique(weights, return_counts=True)[1]
+    entropy = scipy_entropy(counts, base=2) * weights.size / 8
+    assert packed_bytes(file(weights)) == np.ceil(entropy) + 8 * (4 + 4)
+    scales = rng.uniform(0.5, 2, (8, 1, 1, 1)).astype(np.float32)
+    assert packed_bytes(file(weights * scales)) == packed_bytes(file(weights))  # per channel
+    assert packed_bytes(file(np.full_like(weights, 0.3))) == packed_bytes(file(np.zeros_like(weights))) == 8 * (4 + 4)
+    assert entropy_bits(np.arange(256) - 128) == 256 * 8
+    integers, floats = packed_bytes(quantized_net()), packed_bytes(float_net())
+    assert (
+        0.5 * count_onnx(float_net()).int8_bytes < floats < integers
+    )  # the latter has zero points, and scales of maps
+
+
+def test_packed_bytes_find_the_channels_of_a_product():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-127, 128, (4, 20)).astype(np.float32)  # 4 outputs
+    rows[:, 0] = 127
+    scaled = rows * np.array([[1], [2], [4], [8]], np.float32)
+    found = []
+    for operator, w, names, given in (
+        ("Gemm", scaled, ["w"], {"transB": 1}), ("Gemm", scaled.T, ["w"], {}), ("MatMul", scaled.T, ["w"], {}),
+        ("MatMul", scaled, ["turned"], {}),
+    ):  # fmt: skip
+        nodes = [helper.make_node("Transpose", ["w"], ["turned"], perm=[1, 0])] if names == ["turned"] else []
+        nodes.append(helper.make_node(operator, ["image", *names], ["scores"], **given))
+        data = serialize(nodes, [tensor("w", np.ascontiguousarray(w))], shape=["N", 20], dtype=TensorProto.FLOAT)
+        found.append(packed_bytes(data))
+    assert len(set(found)) == 1

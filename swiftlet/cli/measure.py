@@ -77,8 +77,10 @@ def count(
 ) -> int:
     """Parameters, multiply-adds, memory, receptive field, bytes and gradients, per layer and in total."""
     from swiftlet.cost.count import count_model, count_onnx
+    from swiftlet.cost.packed import packed_bytes
     from swiftlet.zoo import card, create_model, list_models
 
+    packed = None  # a matter of the values, which random weights say nothing of
     if model in list_models() or not Path(model).exists():
         known = card(model)
         given = options.arguments(arguments)
@@ -92,10 +94,11 @@ def count(
             f"count: {model} is a file, which has its arguments and its side inside; leave out -a and --side"
         )
     else:
-        counted = count_onnx(Path(model))
+        counted, packed = count_onnx(Path(model)), packed_bytes(Path(model))
         predicted = _predicted(Path(model)) if predict else None
     if json_:
-        told = {} if predicted is None else {"predicted": predicted.to_json()}
+        told: dict[str, Any] = {} if predicted is None else {"predicted": predicted.to_json()}
+        told |= {} if packed is None else {"packed_bytes": packed}
         options.print_json({"model": model} | counted.to_json() | told)
         return 0
     if layers:
@@ -121,6 +124,8 @@ def count(
     print(f"weights          {counted.float32_bytes:>15,} bytes float32")
     print(f"                 {counted.float16_bytes:>15,} bytes float16")
     print(f"                 {counted.int8_bytes:>15,} bytes int8")
+    if packed is not None:
+        print(f"                 {packed:>15,} bytes int8 and packed: at least, by the entropy of its values")
     print(f"gradients        {counted.gradient_bytes:>15,} bytes per training step")
     print(
         f"depth            {counted.depth:>15,} multiplying layers in sequence, at most {counted.branches} side by side"
