@@ -2,7 +2,25 @@
 
 import sys
 
-from benchmarks import count, demo, export, gpu, int8, memory, photos, plan, predict, studies, zoo
+from benchmarks import (
+    accuracy,
+    count,
+    decode,
+    demo,
+    distill,
+    export,
+    gpu,
+    int8,
+    kills,
+    memory,
+    photos,
+    plan,
+    predict,
+    studies,
+    train_throughput,
+    wire,
+    zoo,
+)
 
 ALL = {
     "count": count.run,
@@ -15,9 +33,14 @@ ALL = {
     "zoo": zoo.run,
     "demo": demo.run,
     "photos": photos.run,
+    "distill": distill.run,
+    "kills": kills.run,
+    "decode": decode.run,
+    "train_throughput": train_throughput.run,
 }
 
-ASKED_FOR = {"gpu": gpu.run}  # needs another machine, so only by name
+# hours, another machine, or root: so only by name
+ASKED_FOR = {"accuracy": accuracy.run, "gpu": gpu.run, "wire": wire.run}
 
 for name in sys.argv[1:] or ALL:
     if name not in ALL | ASKED_FOR:

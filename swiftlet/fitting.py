@@ -6,11 +6,9 @@ decides in one place, the plan, which is a stage too; `plan` repeats a run with 
 """
 
 import hashlib
-import signal
-import threading
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,25 +21,28 @@ from torch import nn
 
 from swiftlet._version import __version__
 from swiftlet.budget import Budget, Cost
-from swiftlet.check import Scored, load_classifier, measured_cost, score
+from swiftlet.check import load_classifier, measured_cost, score
 from swiftlet.cost.screen import read_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
 from swiftlet.errors import BadFile, BadInput, Infeasible
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import write_golden
-from swiftlet.export.onnx import graph_digest, with_metadata
+from swiftlet.export.onnx import graph_digest
 from swiftlet.files import write_atomically, write_json
 from swiftlet.plan import Candidate, Plan, Progress, candidates_for, make_plan
-from swiftlet.recipes import get_recipe
+from swiftlet.recipes import scaled
+from swiftlet.recipes.choose import choose, looks_grey
 from swiftlet.report.build import build_report
 from swiftlet.report.gather import gather
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrink import CALIBRATION, ParityError, shrink
-from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
+from swiftlet.shrink import CALIBRATION, ParityError, shrink, with_figures
+from swiftlet.signals import interruptible, stoppable, terminable
+from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.loop import Pictures, Training, accuracy
+from swiftlet.train.metrics import Metrics
 from swiftlet.train.recipe import Recipe
 from swiftlet.zoo.weights.facts import Pretrained
 
@@ -76,6 +77,7 @@ class Result:
     seconds: float
     tried: tuple[dict[str, Any], ...]
     weights: dict[str, str] = field(default_factory=dict)
+    recipe: str = ""  # and why it was chosen
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Result":
@@ -98,7 +100,8 @@ def fit(
     """Train, shrink, export, verify and report the most accurate small network that fits the budget.
 
     `photos` is a folder per class, an .npz file, or None for the built-in digits. Everything is written to `out`
-    (default runs/NAME). A killed run is continued by the same call; Ctrl-C delivers the best so far. `pretrained`
+    (default runs/NAME). A killed run is continued by the same call; Ctrl-C delivers the best so far; SIGTERM
+    saves, delivers nothing and raises Terminated. `pretrained`
     says which trained weights to start from, see candidates_for; by default those in the hub's cache, if there are
     any. Raises BadPhotos, BadInput, BadFile for weights that cannot be had, RunBusy, and Infeasible if nothing meets
     the budget, before training where that is certain.
@@ -108,7 +111,7 @@ def fit(
     budget = replace(budget or Budget(), runtime=(budget and budget.runtime) or "onnxruntime")
     source = None if photos is None else Path(photos)
     folder = Path(out) if out is not None else Path("runs") / (source.resolve().stem if source else "digits")
-    with Run(folder) as run:
+    with terminable(), Run(folder) as run:
         data = load_photos(source, seed=seed, progress=progress)
         facts = {"photos": data.audit.digest, "budget": asdict(budget), "seed": seed, "swiftlet": __version__}
         run.claim(facts | {"pretrained": pretrained})
@@ -117,7 +120,7 @@ def fit(
             return Result.from_json(finished)
         job = _Job(run, data, budget, seed, minutes, plan, pretrained, progress or (lambda *_: None))
         job.lay_out()  # Ctrl-C ends this at once: there is nothing to deliver yet
-        with _interruptible() as job.interrupted:
+        with interruptible() as job.interrupted:
             if not job.ledger.exists():  # once the test split was opened, nothing may be chosen any more
                 job.train()
             if job.interrupted():
@@ -125,30 +128,15 @@ def fit(
         return Result.from_json(run.once("result", lambda: asdict(job.deliver(test=True))))
 
 
-def recipe_of(photos: Photos) -> Recipe:
-    """The recipe that suits the photos, from a look at some of them. Grey sets are taken for glyphs: mirroring could
-    turn one class into another."""
-    sample = photos.train.subset(range(min(64, len(photos.train)))).pixels(InputContract(side=32))
-    return get_recipe("glyphs" if (sample == sample[..., :1]).all() else "photos")
+def recipe_of(photos: Photos, *, minutes: float, pretrained: bool = False) -> tuple[Recipe, str]:
+    """The recipe that suits the photos and the minutes of a run, and in one sentence why (recipes/choose.py)."""
+    return choose(**_facts_of(photos, minutes), pretrained=pretrained)
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C only sets what the yielded function returns; the second one raises as usual."""
-    asked = threading.Event()
-
-    def ask(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # Python delivers signals to the main thread alone
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _facts_of(photos: Photos, minutes: float) -> dict[str, Any]:
+    """What a recipe is chosen by."""
+    side = photos.audit.median_short_side
+    return {"grey": looks_grey(photos), "pictures": len(photos.train), "side": side, "minutes": minutes}
 
 
 @dataclass
@@ -175,10 +163,19 @@ class _Job:
 
     @cached_property
     def recipe(self) -> Recipe:
-        return recipe_of(self.photos)
+        """For random weights; the plan's steps are of its batch."""
+        return self._choice(pretrained=False)[0]
+
+    def _choice(self, *, pretrained: bool) -> tuple[Recipe, str]:
+        """The recipe and why. Chosen by what the run began with, because the same run may go on with other minutes."""
+        facts = self.run.once("recipe", lambda: _facts_of(self.photos, self.minutes))
+        return choose(**facts, pretrained=pretrained)
 
     def lay_out(self) -> None:
         """The plan: made once, or given. The weights that it wants are fetched and their digests held fast."""
+
+        recipe, why = self._choice(pretrained=False)
+        self.progress(f"recipe {recipe.name}: {why}", 0, 0)
 
         def compute() -> dict[str, Any]:
             made = self.given or make_plan(
@@ -204,7 +201,9 @@ class _Job:
         )
 
     def _recipe(self, candidate: Candidate) -> Recipe:
-        return self.recipe if candidate.pretrained is None else get_recipe(f"{self.recipe.name}_finetuning")
+        if candidate.pretrained is None:
+            return self.recipe
+        return scaled(self._choice(pretrained=True)[0], self.recipe.batch)
 
     def train(self) -> None:
         """The sketch, then successive halving over the plan's rungs; what is trained is offered for delivery at once.
@@ -253,10 +252,11 @@ class _Job:
         What Ctrl-C cut short is no stage of the run but STAGE.partial, so that the next process goes on with it.
         """
         candidate, folder = self.plan.find(name).candidate, self._folder("train")
-        part = folder / f"{stage}.part.safetensors"
+        part = folder / f"{stage}.part"
         stored = self.run.stored(stage)
         if stored is not None:
-            part.unlink(missing_ok=True)
+            if part.exists():  # killed right after it was stored
+                shutil.rmtree(part)
             return stage, stored
         if before is not None and (folder / f"{before}.safetensors").exists():
             model = candidate.build(len(self.photos.classes), self.seed)
@@ -274,19 +274,27 @@ class _Job:
             self.progress(f"{what}, loss {loss:.2f}", step, total)
             self.run.tick()
 
-        whole = training.run(checkpoint=part, should_stop=self._out_of_time, progress=show)
+        checkpoints, metrics = Checkpoints(part), Metrics(folder / f"{stage}.jsonl")
+        with stoppable() as terminated:
+            whole = training.run(
+                checkpoints=checkpoints,
+                metrics=metrics,
+                should_stop=lambda: terminated() or self._out_of_time(),
+                progress=show,
+            )
         if training.step == 0 and self._best() is None:
             raise KeyboardInterrupt  # asked to stop before there was anything to deliver
-        model.load_state_dict(training.averaged())
+        delivered = training.delivered()
+        model.load_state_dict(delivered)
         right = accuracy(model, self._pixels("val", contract), self.photos.val.labels, contract)
         result = {"accuracy": right, "steps": training.step, "planned_steps": steps}
         if not whole and self.interrupted():
             stage = f"{stage}.partial"
-            save_checkpoint(folder / f"{stage}.safetensors", training.averaged(), result)
+            save_checkpoint(folder / f"{stage}.safetensors", delivered, result)
             return stage, result
-        save_checkpoint(folder / f"{stage}.safetensors", training.averaged(), result)
+        save_checkpoint(folder / f"{stage}.safetensors", delivered, result)
         stored = self.run.once(stage, lambda: result)
-        part.unlink()
+        shutil.rmtree(part)
         return stage, stored
 
     def _start(self, candidate: Candidate) -> nn.Module:
@@ -376,7 +384,7 @@ class _Job:
         contract = self.plan.find(offer["candidate"]).candidate.contract
         file = self._file(stage, offer["chosen"]).read_bytes()
         scored = score(load_classifier(file), self.photos.val, self._pixels("val", contract))
-        write_atomically(self.run.folder / "model.onnx", _with_figures(file, scored, "validation"))
+        write_atomically(self.run.folder / "model.onnx", with_figures(file, scored, "validation"))
 
     def deliver(self, *, test: bool) -> Result:
         """Measure the best file, on the test split or, if that is to stay sealed, on the validation photos; write
@@ -394,7 +402,7 @@ class _Job:
         threads, runtime = self.budget.threads, self.budget.runtime or "onnxruntime"
         loaded = {name: load_classifier(file, runtime=runtime, threads=threads) for name, file in files.items()}
         scored = {name: score(classifier, split, pixels) for name, classifier in loaded.items()}
-        delivered = _with_figures(files[precision], scored[precision], "test" if test else "validation")
+        delivered = with_figures(files[precision], scored[precision], "test" if test else "validation")
         classifier = load_classifier(delivered, runtime=runtime, threads=threads)
         if not np.array_equal(score(classifier, split, pixels).scores, scored[precision].scores):
             raise ParityError("writing the figures into the file changed its scores")
@@ -424,6 +432,7 @@ class _Job:
             seconds=round(self.run.seconds, 1),
             tried=tuple(self._tried(stage)),
             weights=self._weights_of(candidate),
+            recipe="{.name}: {}".format(*self._choice(pretrained=candidate.pretrained is not None)),
         )
         write_atomically(folder / "model.onnx", delivered)
         write_golden(folder / "golden", classifier.scores, contract, self._golden_photos())
@@ -497,7 +506,7 @@ class _Job:
         plain = InputContract(side=contract.side, resize=contract.resize, crop_pct=contract.crop_pct)
         if (split, plain) not in self.decoded:
             photos = self.photos.train if split == "train" else self.photos.val
-            self.decoded[split, plain] = photos.pixels(plain, progress=self.progress)
+            self.decoded[split, plain] = photos.pixels(plain, quick=split == "train", progress=self.progress)
         return self.decoded[split, plain]
 
     def _folder(self, name: str) -> Path:
@@ -513,11 +522,3 @@ def _read(model: nn.Module) -> dict[str, str]:
     read = model.pretrained
     assert isinstance(read, Pretrained)
     return {"source": read.source, "licence": read.licence, "sha256": read.digest}
-
-
-def _with_figures(file: bytes, scored: Scored, split: str) -> bytes:
-    """The file with its accuracy inside."""
-    artifact = read_artifact(read_onnx(file))
-    assert artifact is not None  # it is ours
-    figures = replace(artifact, accuracy=scored.accuracy, interval=scored.interval, n=len(scored.labels), split=split)
-    return with_metadata(file, figures.metadata())

@@ -10,6 +10,7 @@ from typing import Any
 
 from swiftlet.errors import BadFile, BadInput, RunBusy
 from swiftlet.files import write_json
+from swiftlet.signals import Terminated
 
 CLOCK_SECONDS = 5.0
 
@@ -54,7 +55,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt):
+        if kind is None or issubclass(kind, KeyboardInterrupt | Terminated):
             self.tick(force=True)
         self._lock.close()
 
@@ -117,7 +118,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any] | None, list[str], float]:
     Raises BadFile if the folder holds no run.
     """
     if not (folder / "stages" / "claim.json").exists():
-        raise BadFile(f"{folder}: holds no run; give the folder that fit wrote to")
+        raise BadFile(f"{folder}: holds no run; give the folder that fit or train wrote to")
     run = Run(folder)
     stages = sorted(path.name.removesuffix(".json") for path in (folder / "stages").glob("*.json"))
     return run.stored("result"), stages, run._clock()

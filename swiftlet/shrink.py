@@ -12,10 +12,11 @@ from swiftlet.check import PARITY, Classifier, Scored, load_classifier, measured
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_onnx
+from swiftlet.cost.screen import read_onnx
 from swiftlet.data.contract import golden_pictures
 from swiftlet.data.split import Split
 from swiftlet.errors import SwiftletError
-from swiftlet.export.artifact import Artifact
+from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import golden_record
 from swiftlet.export.onnx import contract_grid, export_onnx, graph_digest, with_metadata
 from swiftlet.runtime.race import SAME, Contestant, Measurement, compare, race
@@ -66,18 +67,14 @@ def shrink(
     it is within the budget. Raises ParityError.
     """
     scale, zero_point = contract_grid(draft.contract) or (None, None)
-    plain, records = deployed(model.eval())
+    plain, float32 = export_float(model, draft, budget)
     images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)  # type: ignore[no-untyped-call]
     integer, quantize_record = quantize(plain, images, input_scale=scale, input_zero_point=zero_point)
 
     runtime = budget.runtime or "onnxruntime"
-    float32 = _export(plain, replace(draft, precision="float32", records=records), budget)
     parents = draft.parents | {"float32": graph_digest(float32.file)}
-    records = (*records, quantize_record)
+    records = (*float32.artifact.records, quantize_record)
     int8 = _export(integer, replace(draft, precision="int8", records=records, parents=parents), budget)
-    if not float32.parity <= PARITY["float32"]:
-        raise ParityError(f"the exported file differs from its network by {float32.parity:.2g} in a score")
-
     exported = {"float32": float32, "int8": int8}
     scored = {p: score(e.classifier, val, val_pixels) for p, e in exported.items()}
     contestants = [Contestant(p, e.classifier.program, runtime, budget.threads) for p, e in exported.items()]
@@ -108,14 +105,36 @@ def shrink(
 
 
 @dataclass(frozen=True)
-class _Exported:
+class Exported:
+    """A file, what it says of itself, the same loaded, and its difference from its network."""
+
     file: bytes
     artifact: Artifact
     classifier: Classifier
     parity: float
 
 
-def _export(model: fx.GraphModule, draft: Artifact, budget: Budget) -> _Exported:
+def export_float(model: nn.Module, draft: Artifact, budget: Budget) -> tuple[fx.GraphModule, Exported]:
+    """The network as it is deployed, and its float32 file, which carries `draft` and its golden record.
+
+    Raises ParityError.
+    """
+    plain, records = deployed(model.eval())
+    float32 = _export(plain, replace(draft, precision="float32", records=records), budget)
+    if not float32.parity <= PARITY["float32"]:
+        raise ParityError(f"the exported file differs from its network by {float32.parity:.2g} in a score")
+    return plain, float32
+
+
+def with_figures(file: bytes, scored: Scored, split: str) -> bytes:
+    """The file with its accuracy inside."""
+    artifact = read_artifact(read_onnx(file))
+    assert artifact is not None  # it is ours
+    figures = replace(artifact, accuracy=scored.accuracy, interval=scored.interval, n=len(scored.labels), split=split)
+    return with_metadata(file, figures.metadata())
+
+
+def _export(model: fx.GraphModule, draft: Artifact, budget: Budget) -> Exported:
     """The file with its golden record inside, and its difference from its network."""
     graph, runtime, threads = export_onnx(model, draft.contract), budget.runtime or "onnxruntime", budget.threads
     bare = load_classifier(with_metadata(graph, draft.metadata()), runtime=runtime, threads=threads)
@@ -123,7 +142,7 @@ def _export(model: fx.GraphModule, draft: Artifact, budget: Budget) -> _Exported
     counted = count_onnx(graph).cost
     artifact = replace(draft, golden=golden_record(bare.scores, draft.contract), cost=counted)
     file = with_metadata(graph, artifact.metadata())
-    return _Exported(file, artifact, load_classifier(file, runtime=runtime, threads=threads), difference)
+    return Exported(file, artifact, load_classifier(file, runtime=runtime, threads=threads), difference)
 
 
 def largest_difference(model: nn.Module, classifier: Classifier, precision: str) -> float:

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import typer
+from onnx import TensorProto, helper
 from toy import write_photos
 
 from swiftlet import cli
@@ -56,9 +58,36 @@ def test_count_of_a_network_and_of_its_file(capsys: pytest.CaptureFixture[str], 
     code, module = run_json(capsys, "count", "mobilenet_v1", "-a", "width=0.0625", "-a", "num_classes=4", "--side", 32)
     code, file = run_json(capsys, "count", files[0])
     assert file["macs"] == module["macs"] and file["uncovered"] == []
+    assert module["inputs"] == [[3, 32, 32]] and len(file["inputs"]) == 1  # type: ignore[arg-type]
     assert sum(layer["macs"] for layer in file["layers"]) == file["macs"]  # type: ignore[attr-defined]
     code, out, _ = run(capsys, "count", "mobilenet_v1", "--layers")
     assert "568,740,352" in out and "rule:" in out and "100.00 % of 83 operations have a rule" in out
+    assert "3 x 224 x 224\n" in out
+
+
+def test_count_says_at_which_size_it_counted_a_file_that_leaves_it_open(
+    capsys: pytest.CaptureFixture[str], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    picture = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [picture], [picture])
+    graph.output[0].name = "y"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "open.onnx")
+    assert "3 x 224 x 224, a size that the file leaves open (--side)" in run(capsys, "count", tmp_path / "open.onnx")[1]
+    code, counted = run_json(capsys, "count", tmp_path / "open.onnx", "--side", 10)
+    assert code == 0 and counted["inputs"] == [[3, 10, 10]] and counted["elementwise"] == 300
+    code, _, error = run(capsys, "count", files[0], "--side", 10)
+    assert code == 2 and "its input has a fixed size; leave out --side" in error
+    code, _, error = run(capsys, "time", tmp_path / "open.onnx")
+    assert code == 2 and "the input is (any, 3, any, any)" in error
+
+
+def test_tables_never_cut_a_number_or_a_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = run(capsys, "list", "mobilenet_v4*")
+    for text in ("KB float32", "mobilenet_v4_conv_small width=0.5", "186.0", "15096"):
+        assert text in out
 
 
 def test_time_has_a_verdict(
@@ -130,7 +159,7 @@ def test_plan_and_fit_on_an_npz_and_show(capsys: pytest.CaptureFixture[str], tmp
     assert code == 0 and shown["accuracy"] == 1.0
     code, out, _ = run(capsys, "fit", *arguments)  # finished: shown again
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == ["file", "accuracy", "latency", "budget", "report", "next"]
+    assert [line.split()[0] for line in lines] == ["file", "accuracy", "recipe", "latency", "budget", "report", "next"]
     assert run(capsys, *lines[-1].removeprefix("next      swiftlet ").split())[0] == 0  # the next command works
 
 
@@ -147,6 +176,13 @@ def test_plan_and_fit_on_an_npz_and_show(capsys: pytest.CaptureFixture[str], tmp
         (("count", "mobilenet_v2", "-a", "width"), 2, "NAME=VALUE"),
         (("count", "mobilenet_v2", "-a", 'width="wide"'), 2, "width"),
         (("count", "mobilenet_v2", "-a", "num_classes=0"), 2, "num_classes"),
+        (("count", "mobilenet_v2", "--side", "0"), 2, "--side 0 must be 1 or more"),
+        (("count", "nowhere.onnx"), 2, "nowhere.onnx: cannot be read"),
+        (("list", "--side", "0"), 2, "--side 0 must be 1 or more"),
+        (("time", "a.onnx", "--batch", "0"), 2, "batch=0 1 or more"),
+        (("time", "a.onnx", "--seconds", "0"), 2, "seconds=0 must be above 0"),
+        (("time", "a.onnx", "--layers", "--batch", "0"), 2, "batch=0 must be 1 or more"),
+        (("study", "g1", "--quick", "--batch", "0"), 2, "batch=0 1 or more"),
         (("list", "--fits", "2 apples"), 2, "unit"),
         (("check", "/no/such.onnx"), 2, "/no/such.onnx"),
         (("time", "/no/such.onnx"), 2, "/no/such.onnx"),
@@ -170,7 +206,7 @@ def test_errors_are_one_line_and_a_code(
 def test_every_verb_has_json_and_fewer_than_ten_flags_beside_it() -> None:
     group = typer.main.get_command(cli.app)
     verbs = group.commands  # type: ignore[attr-defined]
-    assert set(verbs) == {"fit", "plan", "list", "count", "time", "check", "study", "show", "doctor"}
+    assert set(verbs) == {"fit", "plan", "list", "count", "time", "check", "study", "show", "doctor", "train"}
     for name, verb in verbs.items():
         flags = [p for p in verb.params if p.param_type_name == "option"]
         assert "json_" in {p.name for p in flags}, name

@@ -115,6 +115,24 @@ def test_files_that_cannot_be_counted(change, message):
         count_onnx(changed(change))
 
 
+def test_a_dynamically_quantized_layer_keeps_its_bias():
+    """As onnxruntime.quantization.quantize_dynamic writes it: integers, scaled to floats, then the bias."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["image"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["scale", "s"], ["scales"]),
+        helper.make_node("Mul", ["floats", "scales"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "b"], ["scores"]),
+    ]
+    weights = helper.make_tensor("w", TensorProto.INT8, (8, 5), np.ones(40, np.int8))
+    constants = [weights, tensor("s", np.float32(1)), tensor("b", np.ones(5, np.float32))]
+    found = count_onnx(serialize(nodes, constants, shape=["N", 8], dtype=TensorProto.FLOAT))
+    assert found.cost.params == 8 * 5 + 5 and found.cost.macs == 8 * 5
+    assert found.coverage == 1 and found.elementwise == 8 + 5 + 1 + 5 + 5
+    assert found.int8_bytes == 8 * 5 + 8 * 5  # a scale and a bias for each output channel
+
+
 def test_packed_bytes_are_the_entropy_of_the_integers():
     rng = np.random.default_rng(0)
     weights = rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.float32)

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from swiftlet.data.contract import InputContract
 from swiftlet.data.decode import open_photo
+from swiftlet.data.listing import Files, Rows
+from swiftlet.data.split import QUICK, Split
 from swiftlet.errors import BadImage
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -111,6 +114,53 @@ def test_every_orientation_gives_the_upright_picture_without_metadata(orientatio
     assert seen.size == upright.size and seen.info == {} and not seen.getexif()
     difference = np.abs(np.asarray(seen).astype(int) - np.asarray(upright))
     assert difference.mean() < (3 if format == "JPEG" else 1e-9)
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth, as photos are at such sizes."""
+    small = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("least", "size"), [(1, (80, 60)), (60, (80, 60)), (61, (160, 120)), (241, (640, 480)), (9999, (640, 480))]
+)
+def test_a_jpeg_comes_out_as_small_as_it_may(least: int, size: tuple[int, int]) -> None:
+    for mode in ("RGB", "L", "CMYK"):
+        file = encoded(photo(640, 480).convert(mode), "JPEG", quality=95)
+        seen = open_photo(file, least_side=least)
+        assert (seen.mode, seen.size) == ("RGB", size)
+        difference = np.abs(np.asarray(seen).astype(int) - open_photo(file).resize(size, Image.Resampling.BOX))
+        assert difference.mean() < 2
+    for format in ("PNG", "WEBP"):
+        assert open_photo(encoded(photo(64, 48), format), least_side=least).size == (64, 48)
+
+
+def test_a_small_one_is_upright_too_and_is_not_repaired() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = encoded(photo(640, 480), "JPEG", exif=exif, quality=95)
+    seen, whole = open_photo(file, least_side=60), open_photo(file)
+    assert seen.size == (60, 80) and whole.size == (480, 640) and seen.info == {}
+    assert np.abs(np.asarray(seen).astype(int) - whole.resize((60, 80), Image.Resampling.BOX)).mean() < 2
+    with pytest.raises(BadImage):
+        open_photo(file[: len(file) // 2], least_side=60)
+
+
+def test_training_pixels_are_quick_and_close_and_evaluation_keeps_the_contracts(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.jpg" for i in range(3)]
+    for path in paths:
+        photo(800, 600).save(path, quality=95)
+    (tmp_path / "small.png").write_bytes(encoded(photo(70, 50)))
+    files = Files([*paths, tmp_path / "small.png"])
+    split, contract = Split(files, range(4), "abcd", [0] * 4), InputContract(side=40, crop_pct=0.5)
+    exact, quick = split.pixels(contract), split.pixels(contract, quick=True)
+    assert np.array_equal(exact, np.stack([contract.pixels(open_photo(path)) for path in files.paths]))
+    difference = np.abs(quick.astype(int) - exact).mean((1, 2, 3))
+    assert (difference[:3] > 0).all() and (difference[:3] < 1.5).all() and difference[3] == 0
+    assert split.image(0, least_side=QUICK * 80).size == (400, 300)  # 160 for a crop of 80, which 200 x 150 has not
+    rows = Split(Rows([np.asarray(photo(70, 50))]), [0], "a", [0])
+    assert np.array_equal(rows.pixels(contract), rows.pixels(contract, quick=True))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

@@ -176,7 +176,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_file(done: Result
     assert process.returncode == 0, stderr
     assert json.loads(stdout)["accuracy"] == done.accuracy
     assert digest(out / "model.onnx") == digest(done.file)
-    assert not list(out.rglob("*.tmp")) and not list(out.rglob("*.part.*"))
+    assert not list(out.rglob("*.tmp")) and not list(out.rglob("*.part*"))
 
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(done: Result, photos: Path, tmp_path: Path) -> None:

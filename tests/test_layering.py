@@ -15,7 +15,7 @@ ROOT = Path(swiftlet.__file__).parent
 # Low to high. A room (a package, or a module beside __init__) imports itself and rooms that stand lower.
 LEVELS = (
     ("errors", "_version"),
-    ("files", "budget"),
+    ("files", "budget", "signals"),
     ("layers", "data", "compress", "cost"),
     ("zoo", "runtime", "export"),
     ("train",),
@@ -23,7 +23,7 @@ LEVELS = (
     ("plan", "check", "run"),
     ("shrink", "timing", "doctor", "progress", "catalogue"),
     ("report", "study"),
-    ("fitting",),
+    ("fitting", "training"),
     ("cli",),
     ("__main__",),
 )

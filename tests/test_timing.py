@@ -325,5 +325,5 @@ def test_from_photo_to_scores(network: Path, tmp_path: Path) -> None:
     with pytest.raises(BadPhotos, match="no such folder"):
         time_photos(network, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadPhotos, match="none of them can be used"):
+    with pytest.raises(BadPhotos, match="no photo in it can be used; 0 files end in"):
         time_photos(network, tmp_path / "empty")

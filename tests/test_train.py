@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -13,12 +14,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as save_safetensors
 from torch import Tensor, nn
 
-from swiftlet.data.contract import InputContract, golden_pictures
+from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.recipes import get_recipe, list_recipes
 from swiftlet.train import loop
-from swiftlet.train.augment import augment
-from swiftlet.train.checkpoint import load_checkpoint, save_checkpoint
+from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.draws import keys, shuffled, uniforms
 from swiftlet.train.loop import Pictures, Training, accuracy
 from swiftlet.train.optimizers import parameter_groups, state_tensors
@@ -28,7 +28,6 @@ from swiftlet.zoo import create_model
 
 CONTRACT = InputContract(side=16)
 RECIPE = Recipe(name="test", batch=4, rotation=10.0)
-KEYS = keys(0, 0, np.arange(400))
 STILL = Recipe(name="still", min_area=1.0, aspect=1.0, rotation=0.0, jitter=0.0, flip=False)
 STEPS = 5
 
@@ -69,15 +68,16 @@ def whole() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("stops", [(0, STEPS), (1, 2, 4), (STEPS,), (3, 3)], ids=str)
 def test_a_run_that_was_stopped_ends_in_the_same_bits(stops, whole, tmp_path):
-    checkpoint = tmp_path / "run.safetensors"
     for stop in stops:
         part = training()
         torch.manual_seed(stop)  # the ambient generator must not matter
-        assert part.run(checkpoint=checkpoint, should_stop=lambda: part.step >= stop) == (part.step == STEPS)  # noqa: B023
+        checkpoints = Checkpoints(tmp_path / "run")
+        assert part.run(checkpoints=checkpoints, should_stop=lambda: part.step >= stop) == (part.step == STEPS)  # noqa: B023
         assert part.step == stop
     last = training()
     seen = []
-    assert last.run(checkpoint=checkpoint, progress=lambda step, steps, loss: seen.append((step, steps)))
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert last.run(checkpoints=checkpoints, progress=lambda step, steps, loss: seen.append((step, steps)))
     assert seen == [(step, STEPS) for step in range(stops[-1] + 1, STEPS + 1)]
     assert same(bits(last), whole)
     assert same(last.averaged(), {k.removeprefix("average."): v for k, v in whole.items() if k.startswith("average.")})
@@ -93,6 +93,15 @@ def test_the_guard_above_can_fail(whole, monkeypatch):
     assert any(name.startswith("optimizer.") for name in whole)
 
 
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adamw"])
+def test_every_optimizer_goes_on_to_the_same_bits(optimizer, tmp_path):
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, lr=0.01, clip=1.0)
+    straight, part, last = (training(recipe=recipe) for _ in range(3))
+    assert straight.run()
+    part.run(checkpoints=Checkpoints(tmp_path / "run"), should_stop=lambda: part.step == 2)
+    assert last.run(checkpoints=Checkpoints(tmp_path / "run")) and same(bits(last), bits(straight))
+
+
 def test_the_ambient_generator_is_left_as_it_was():
     torch.manual_seed(7)
     before = torch.get_rng_state()
@@ -102,16 +111,17 @@ def test_the_ambient_generator_is_left_as_it_was():
 
 def test_it_saves_now_and_then_and_a_kill_costs_at_most_that(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    checkpoint = tmp_path / "run.safetensors"
+    monkeypatch.setattr(loop, "SAVE_SHARE", math.inf)
     steps_on_disk = []
 
     def killed(step: int, steps: int, loss: float) -> None:
-        steps_on_disk.append(load_checkpoint(checkpoint)[1]["step"] if checkpoint.exists() else None)
+        found = Checkpoints(tmp_path / "run").latest()
+        steps_on_disk.append(found and found[1]["step"])
         if step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training().run(checkpoint=checkpoint, progress=killed)
+        training().run(checkpoints=Checkpoints(tmp_path / "run"), progress=killed)
     assert steps_on_disk == [None, 1, 2]
 
 
@@ -129,9 +139,9 @@ def test_an_epoch_shows_every_picture_once_but_for_the_remainder(n, batch, seed)
     for epoch in range(2):
         shown = []
         for t.step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-            images, order = t._batch()
-            assert images.shape == (size, 3, 8, 8) and len(order) == size
-            shown += order.tolist()
+            batch = t._batch(*t._order())
+            assert batch.images.shape == (size, 3, 8, 8) and len(batch.labels) == size
+            shown += batch.labels.tolist()
         assert len(set(shown)) == len(shown) == n - n % size
         epochs.append(shown)
     assert n < 6 or epochs[0] != epochs[1]
@@ -144,9 +154,9 @@ def test_labels_stay_with_their_pictures():
         nn.Linear(1, 1), Pictures(pixels, np.arange(n)), InputContract(side=8, mean=(0.0,) * 3, std=(1.0,) * 3),
         dataclasses.replace(STILL, batch=4), steps=1, seed=0,
     )  # fmt: skip
-    images, labels = t._batch()
-    torch.testing.assert_close(images.amax((1, 2, 3)), labels.float())
-    torch.testing.assert_close(images.amin((1, 2, 3)), labels.float())
+    batch = t._batch(*t._order())
+    torch.testing.assert_close(batch.images.amax((1, 2, 3)), batch.labels.float())
+    torch.testing.assert_close(batch.images.amin((1, 2, 3)), batch.labels.float())
 
 
 @settings(deadline=None)
@@ -161,39 +171,6 @@ def test_schedule(steps, warmup):
     if steps - up >= 20:
         assert rates[-1] < 0.01
         assert rates[up + (steps - up) // 2] == pytest.approx(0.5, abs=0.05)
-
-
-def canvas(side: int, *, n: int = 1) -> Tensor:
-    contract = InputContract(side=side)
-    images = np.stack([contract.pixels(picture) for _, picture in golden_pictures()])
-    return torch.from_numpy(contract.normalise(images)).repeat(n, 1, 1, 1)
-
-
-@pytest.mark.parametrize("side", [16, 31, 64])
-def test_without_augmentation_the_network_trains_on_the_contracts_pixels(side):
-    views = augment(canvas(side), STILL, side, KEYS[:4])
-    torch.testing.assert_close(views, canvas(side), atol=1e-5, rtol=1e-5)
-    turned = augment(canvas(side), dataclasses.replace(STILL, rotation=5.0), side, KEYS[:4])
-    assert (turned - canvas(side)).abs().mean() > 0.01
-
-
-def test_half_of_the_pictures_are_mirrored():
-    images = canvas(16, n=100)
-    views = augment(images, dataclasses.replace(STILL, flip=True), 16, KEYS)
-    as_is = (views - images).abs().amax((1, 2, 3)) < 1e-5
-    mirrored = (views - images.flip(3)).abs().amax((1, 2, 3)) < 1e-5
-    assert (as_is ^ mirrored).all() and 160 < mirrored.sum() < 240  # of 400: 4 standard deviations
-
-
-def test_views_stay_inside_the_picture_and_differ():
-    ramp = torch.linspace(-1, 1, 32).expand(64, 3, 32, 32)  # its value is the place
-    views = augment(ramp, dataclasses.replace(STILL, min_area=0.25, aspect=0.5), 16, KEYS[:64])
-    width = (views[:, 0, 0, -1] - views[:, 0, 0, 0]) / 2 * 31 / 32 * 16 / 15  # share of the picture
-    assert width.min() > 0.3 and width.max() <= 1.0 + 1e-4 and width.std() > 0.05
-    assert views.abs().max() <= 1.0 + 1e-6
-    light = augment(ramp, dataclasses.replace(STILL, jitter=0.5), 32, KEYS[:64])
-    spread = light.amax((1, 2, 3)) - light.amin((1, 2, 3))
-    assert 0.5 * 2 - 1e-4 <= spread.min() < 1.2 and 2.8 < spread.max() <= 1.5 * 2 + 1e-4
 
 
 def test_biases_batchnorm_and_depthwise_weights_are_not_decayed():
@@ -214,9 +191,9 @@ def test_biases_batchnorm_and_depthwise_weights_are_not_decayed():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "run.safetensors"
+    path = tmp_path_factory.mktemp("saved") / "run"
     t = training()
-    t.run(checkpoint=path, should_stop=lambda: t.step == 1)
+    t.run(checkpoints=Checkpoints(path), should_stop=lambda: t.step == 1)
     return path
 
 
@@ -231,22 +208,28 @@ def foreign(kind: str, good: bytes) -> bytes:
         "other safetensors": save_safetensors(weights),
         "no JSON": save_safetensors(weights, {"facts": "{"}),
         "no object": save_safetensors(weights, {"facts": "[1]"}),
-        "no step": save_safetensors(weights, {"facts": "{}"}),
     }[kind]
 
 
 KINDS = [
     "empty", "truncated", "header cut", "damaged header", "pickle", "other safetensors", "no JSON", "no object",
-    "no step",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_is_no_checkpoint_is_refused(kind, saved, tmp_path):
+def test_a_file_that_is_no_checkpoint_is_refused(kind, tmp_path):
     path = tmp_path / "run.safetensors"
-    path.write_bytes(foreign(kind, saved.read_bytes()))
+    save_checkpoint(path, {"w": torch.zeros(100)}, {"step": 1})
+    path.write_bytes(foreign(kind, path.read_bytes()))
     with pytest.raises(BadFile, match=r"run\.safetensors.*delete it"):
-        training().run(checkpoint=path)
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_without_its_step_is_refused(saved, tmp_path):
+    tensors, facts = Checkpoints(saved).latest()
+    Checkpoints(tmp_path / "run").save(1, tensors, {key: value for key, value in facts.items() if key != "step"})
+    with pytest.raises(BadFile, match="does not say at which step it was saved; delete it"):
+        training().run(checkpoints=Checkpoints(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -260,11 +243,11 @@ def test_a_file_that_is_no_checkpoint_is_refused(kind, saved, tmp_path):
     ids=lambda value: str(value)[:12],
 )
 def test_the_checkpoint_of_another_run_is_refused(other, message, saved, tmp_path):
-    path = shutil.copy(saved, tmp_path / "run.safetensors")
+    path = shutil.copytree(saved, tmp_path / "run")
     t = training(**other)
     before = bits(t)
     with pytest.raises(BadFile, match=message):
-        t.run(checkpoint=path)
+        t.run(checkpoints=Checkpoints(path))
     assert same(bits(t), before)
 
 

@@ -1,7 +1,8 @@
-"""python -m docs.generate: draw docs/figures; write the tables in docs/families, zoo.md, published.md, studies.md."""
+"""python -m docs.generate: draw docs/figures; write the tables in docs/families and the other pages here."""
 
 from docs.generate.families import PAGES, families, with_table
 from docs.generate.figures import COMPARISONS, FIGURES, draw
+from docs.generate.recipes import recipes_page
 from docs.generate.studies import with_verdicts
 from docs.generate.zoo import DOCS, published_page, zoo_page
 
@@ -12,5 +13,6 @@ for family, names in families().items():
     page.write_text(with_table(page.read_text(), names))
 (DOCS / "zoo.md").write_text(zoo_page())
 (DOCS / "published.md").write_text(published_page())
+(DOCS / "recipes.md").write_text(recipes_page())
 studies = DOCS / "studies.md"
 studies.write_text(with_verdicts(studies.read_text()))

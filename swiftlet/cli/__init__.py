@@ -1,6 +1,7 @@
 """The command line: parse, call one library function, print.
 
-Exit codes: 0 it fits or passes; 1 it does not; 2 the call, the photos or a file are at fault; 130 interrupted.
+Exit codes: 0 it fits or passes; 1 it does not; 2 the call, the photos or a file are at fault; 130 interrupted;
+143 terminated by SIGTERM, after saving.
 """
 
 import json
@@ -11,8 +12,9 @@ from typing import Annotated
 import typer
 
 from swiftlet._version import __version__
-from swiftlet.cli import jobs, measure, study
+from swiftlet.cli import jobs, measure, study, training
 from swiftlet.errors import Infeasible, SwiftletError
+from swiftlet.signals import Terminated
 
 app = typer.Typer(
     name="swiftlet",
@@ -38,6 +40,8 @@ def main() -> None:
         code = _fail(error, 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted; the same command goes on from here", 130)
+    except Terminated:
+        code = _fail("terminated; all is saved, the same command goes on from here", 143)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -65,6 +69,7 @@ def _root(
 VERBS: dict[str, Callable[..., int]] = {
     "fit": jobs.fit,
     "plan": jobs.plan,
+    "train": training.train,
     "show": jobs.show,
     "list": measure.list_,
     "count": measure.count,

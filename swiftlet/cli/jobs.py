@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swiftlet.cli import options
+from swiftlet.cli.training import show_trained
 from swiftlet.errors import BadFile
 
 
@@ -52,7 +53,7 @@ def fit(
 
 
 def show_result(result: dict[str, Any]) -> None:
-    """The last screen: six lines, the next command last."""
+    """The last screen: seven lines, the next command last."""
     low, high = (100 * end for end in result["interval"])
     drop = 100 * (result["accuracy_float"] - result["accuracy"])
     budget = (
@@ -68,6 +69,8 @@ def show_result(result: dict[str, Any]) -> None:
     )
     if result.get("weights"):  # a run of an older version says nothing of them
         print("weights   started from {source}, licence {licence}".format(**result["weights"]))
+    if result.get("recipe"):
+        print(f"recipe    {result['recipe']}")
     print(f"latency   p50 {result['p50_ms']:.3g} ms, p90 {result['p90_ms']:.3g} ms on {result['machine']}")
     print(f"budget    {budget}")
     print(f"report    {result['report']}")
@@ -98,12 +101,13 @@ def plan(
     budget = options.budget(max_ms, max_kb, max_mmacs)
     with bars() as progress:
         data = load_photos(photos, seed=seed, progress=progress)
+        recipe, why = recipe_of(data, minutes=minutes)
         made = make_plan(
             candidates_for(data.audit.median_short_side, pretrained),
             budget,
             num_classes=len(data.classes),
             photos=len(data.train),
-            recipe=recipe_of(data),
+            recipe=recipe,
             minutes=minutes,
             seed=seed,
             progress=progress,
@@ -111,7 +115,7 @@ def plan(
     if out:
         write_json(out, made.to_json())
     if json_:
-        options.print_json(made.to_json())
+        options.print_json(made.to_json() | {"recipe": {"name": recipe.name, "why": why}})
         return 0
     table = Table("candidate", "M MACs", "float32 KB", "ms", "int8 KB", "ms", "verdict", box=None, header_style="bold")
     for column in table.columns[1:6]:
@@ -136,6 +140,9 @@ def plan(
         print(
             f"  {name}: {ms:.2f} ms a picture, up to {sum(steps)} steps in {len(steps)} rounds, {seconds / 60:.1f} min"
         )
+    for started in sorted({made.find(name).candidate.pretrained is not None for name in made.shortlist}):
+        recipe, why = recipe_of(data, minutes=minutes, pretrained=started)
+        print(f"recipe    {recipe.name}: {why}")
     flags = options.flags(max_ms, max_kb, max_mmacs) + (f"--pretrained {pretrained} " if pretrained else "")
     print(f"next      {options.command()} fit {f'{photos} ' if photos else ''}{flags}--minutes {minutes:g}")
     return 0
@@ -151,12 +158,14 @@ def show(
     result, stages, seconds = read_run(run)
     if json_:
         options.print_json(result or {"finished": False, "stages": stages, "seconds": seconds})
+    elif result and "budget_met" not in result:
+        show_trained(result)
     elif result:
         show_result(result)
     else:
         print(f"{run}: not finished after {seconds:.0f} s; {len(stages)} stages done: {', '.join(stages)}")
         print("next      the command that started it goes on from here")
-    return int(not (result and result["budget_met"]))
+    return int(not (result and result.get("budget_met", True)))
 
 
 def _read_plan(path: Path) -> Any:

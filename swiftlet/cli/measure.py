@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from swiftlet.budget import Budget
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from swiftlet.runtime.predict import Prediction
+
+LONGEST_NAME = 23  # characters: a network's name is not broken, its arguments may be
 
 
 def list_(
@@ -33,6 +34,7 @@ def list_(
     from swiftlet.catalogue import catalogue, described
     from swiftlet.progress import bars
 
+    _check_side("list", side)
     budget = Budget(
         latency_ms=None if fits is None else options.quantity(fits, {"ms": 1.0, "s": 1000.0}, "--fits"),
         runtime="onnxruntime",
@@ -44,7 +46,7 @@ def list_(
         options.print_json({"models": [row.to_json() for row in rows]})
         return int(not rows)
     table = Table(box=None, header_style="bold")
-    table.add_column("network", overflow="fold")
+    table.add_column("network", overflow="fold", min_width=LONGEST_NAME)
     for title in ("side", "params M", "M MACs", "MB moved", "KB float32", "top-1 %", "int8", "ms"):
         table.add_column(title, justify="right")
     for row in rows:
@@ -60,7 +62,7 @@ def list_(
             "safe" if row.int8_safe else "",
             "" if cost.latency_ms is None else f"{cost.latency_ms:.3f}",
         )
-    Console().print(table)
+    options.print_table(table)
     print(f"\n{len(rows)} found. next      {options.command()} count mobilenet_v2 -a width=0.35")
     return int(not rows)
 
@@ -68,7 +70,9 @@ def list_(
 def count(
     model: Annotated[str, typer.Argument(help="A network of the zoo, or an ONNX file.")],
     arguments: options.Arguments = None,
-    side: Annotated[int | None, typer.Option(help="Side of the input; default: the paper's.")] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Side of the input; default: the paper's, or 224 where a file leaves it free.")
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Print the table of layers.")] = False,
     predict: Annotated[
         bool, typer.Option("--predict", help="Milliseconds here, unrun, from the tables of `swiftlet study tables`.")
@@ -78,28 +82,37 @@ def count(
     """Parameters, multiply-adds, memory, receptive field, bytes and gradients, per layer and in total."""
     from swiftlet.cost.count import count_model, count_onnx
     from swiftlet.cost.packed import packed_bytes
+    from swiftlet.cost.screen import screen_onnx
+    from swiftlet.cost.shapes import real_inputs
     from swiftlet.zoo import card, create_model, list_models
 
+    _check_side("count", side)
+    free = False
     packed = None  # a matter of the values, which random weights say nothing of
-    if model in list_models() or not Path(model).exists():
+    if model in list_models() or not (Path(model).exists() or model.endswith(".onnx") or "/" in model):
         known = card(model)
         given = options.arguments(arguments)
         channels = given.get("in_channels", known.input[0])
         height, width = (side, side) if side else known.input[1:]
         network = create_model(model, **given)
+        shapes: list[tuple[int, ...]] = [(channels, height, width)]
         counted = count_model(network, (channels, height, width))
         predicted = _predicted(network, (channels, height, width)) if predict else None
-    elif arguments or side:
-        raise BadInput(
-            f"count: {model} is a file, which has its arguments and its side inside; leave out -a and --side"
-        )
+    elif arguments:
+        raise BadInput(f"count: {model} is a file, which has its arguments inside; leave out -a")
     else:
-        counted, packed = count_onnx(Path(model)), packed_bytes(Path(model))
+        screened = screen_onnx(Path(model), side=side or 224)
+        inputs = real_inputs(screened.model.graph)
+        shapes = [screened.known[value.name].shape[1:] for value in inputs]
+        free = any(not dim.HasField("dim_value") for value in inputs for dim in value.type.tensor_type.shape.dim[1:])
+        if side and not free:
+            raise BadInput(f"count: {model} is a file, and its input has a fixed size; leave out --side")
+        counted, packed = count_onnx(screened.data, side=side or 224), packed_bytes(Path(model))
         predicted = _predicted(Path(model)) if predict else None
     if json_:
         told: dict[str, Any] = {} if predicted is None else {"predicted": predicted.to_json()}
         told |= {} if packed is None else {"packed_bytes": packed}
-        options.print_json({"model": model} | counted.to_json() | told)
+        options.print_json({"model": model, "inputs": shapes} | counted.to_json() | told)
         return 0
     if layers:
         titles = ("layer", "op", "output", "params", "MACs", "bytes moved", "ops/byte", "sees")
@@ -110,9 +123,11 @@ def count(
             shape = "x".join(map(str, layer.output[1:]))
             numbers = (f"{n:,}" for n in (layer.params, layer.macs, layer.memory_access_bytes))
             table.add_row(layer.name, layer.op, shape, *numbers, f"{layer.intensity:.2f}", str(layer.field))
-        Console(width=max(Console().width, 110)).print(table)  # a number cut short is a wrong number
+        options.print_table(table)
         print()
     cost = counted.cost
+    size = ", ".join(" x ".join(map(str, shape)) for shape in shapes)
+    print(f"input            {size:>15}{', a size that the file leaves open (--side)' if free else ''}")
     print(f"params           {cost.params:>15,}")
     print(f"MACs             {cost.macs:>15,}")
     print(f"FLOPs            {cost.flops:>15,}")
@@ -140,6 +155,11 @@ def count(
     if predicted is not None:
         print(f"{predicted}: {predicted.precision} on {predicted.runtime}, {predicted.threads} thread, batch 1")
     return 0
+
+
+def _check_side(verb: str, side: int | None) -> None:
+    if side is not None and side < 1:
+        raise BadInput(f"{verb}: --side {side} must be 1 or more")
 
 
 def _predicted(model: "Path | nn.Module", shape: tuple[int, int, int] = (0, 0, 0)) -> "Prediction":
@@ -250,8 +270,9 @@ def doctor(json_: options.Json = False) -> int:
     if json_:
         options.print_json(report)
     else:
+        width = max(map(len, report)) + 2
         for name, value in report.items():
-            print(f"{name:<22}{value if not isinstance(value, bool) else 'yes' if value else 'NO'}")
+            print(f"{name:<{width}}{value if not isinstance(value, bool) else 'yes' if value else 'NO'}")
     return int(not report["ok"])
 
 

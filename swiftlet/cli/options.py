@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from swiftlet.budget import Budget
 from swiftlet.errors import BadInput
@@ -35,6 +38,9 @@ Arguments = Annotated[
 ]
 
 
+PIPE_WIDTH = 160
+
+
 def command() -> str:
     """How to call swiftlet in the next line: by its name if the shell finds this very one, else by its path."""
     called = Path(sys.argv[0])
@@ -45,6 +51,20 @@ def command() -> str:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, default=str, allow_nan=False))
+
+
+def print_table(table: Table) -> None:
+    """Wider than the terminal rather than with numbers cut off; in a pipe there is no width to keep to.
+
+    The first column may be folded, to no less than its min_width."""
+    for column in table.columns[1:]:
+        column.no_wrap, column.min_width = True, len(str(column.header))
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPE_WIDTH)
+    wanted = Measurement.get(console, console.options.update(max_width=1000), table)
+    console.width = max(console.width, wanted.minimum)
+    console.print(table)
 
 
 def budget(

@@ -2,14 +2,13 @@
 
 from functools import singledispatch
 
-from rich.console import Console
 from rich.table import Table
 
+from swiftlet.cli import options
 from swiftlet.runtime.machine import machine
 from swiftlet.timing import LayerTimes, PhotoTimes, Timed
 from swiftlet.timing.files import place_name
 
-PIPE_WIDTH = 160
 MOST_LAYERS = 25  # the others waste less; --json has them all
 
 
@@ -30,7 +29,7 @@ def _(found: Timed) -> None:
             *(f"{m.p50_ms:.4g}", f"{low:.4g} to {high:.4g}", f"{m.p90_ms:.4g}", str(m.n), limit),
             "" if m.stable else "too noisy to rank",
         )
-    _print(table)
+    options.print_table(table)
     print(f"\n{found.verdict}")
     for dropped in found.dropped:
         print(f"dropped   {dropped.entry}: {dropped.reason}")
@@ -51,7 +50,7 @@ def _(found: LayerTimes) -> None:
             *(row.name, row.op, f"{row.macs / 1e6:.2f}", f"{row.ms:.3f}", f"{100 * row.share:.1f} %"),
             *(f"{row.gflops:.1f}", f"{100 * row.bound_ms / row.ms:.0f} % ({row.binds})", f"{row.waste_ms:.3f}"),
         )
-    _print(table)
+    options.print_table(table)
     if len(found.rows) > MOST_LAYERS:
         print(f"and {len(found.rows) - MOST_LAYERS} layers that lose less; --json has them")
     own = sum(operation.ms for operation in found.own)
@@ -73,21 +72,13 @@ def _(found: PhotoTimes) -> None:
     table = _table("", "p50 ms", "p90 ms", "share")
     for name, stage in (*found.stages.items(), ("total", found.total)):
         table.add_row(name, f"{stage.p50_ms:.3f}", f"{stage.p90_ms:.3f}", f"{100 * stage.share:.1f} %")
-    _print(table)
+    options.print_table(table)
     aside = f"; {found.set_aside} files set aside" if found.set_aside else ""
     print(f"\n{found.photos} photos of {found.pixels / 1e6:.2f} megapixels (median){aside}")
     print(f"{found.entry}, {found.entry.precision}")
     for note in found.notes:
         print(f"note      {note}")
     print(f"machine   {machine()}")
-
-
-def _print(table: Table) -> None:
-    """In a pipe there is no width to keep to."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(table)
 
 
 def _table(*titles: str) -> Table:

@@ -50,7 +50,7 @@ REDUCTIONS = {
     "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool",
     "QLinearAveragePool", "Softmax", "LogSoftmax", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
     "LRN", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ArgMax", "ArgMin", "TopK", "CumSum", "Resize",
-    "Upsample",
+    "Upsample", "DynamicQuantizeLinear",
 }  # fmt: skip
 
 
@@ -162,12 +162,16 @@ class _Graph:
         elif node.op_type in NORMS:
             positions = (1, 2)
         elif node.op_type == "Add" and any(self._is_product(name) for name in node.input):
-            positions = (0, 1)  # a bias that the exporter put behind its matrix product
+            positions = (0, 1)  # a bias that the exporter put behind its matrix product or integer layer
         names = {node.input[i] for i in positions if i < len(node.input)} & self.constants
         return {self._stored(name) for name in names}
 
     def _is_product(self, name: str) -> bool:
-        return name in self.writer and self.writer[name].op_type == "MatMul"
+        if name in self.writer and self.writer[name].op_type == "MatMul":
+            return True
+        while name in self.writer and self.writer[name].op_type in ("Cast", "Mul"):  # integers, scaled to floats
+            name = self.writer[name].input[0]
+        return name in self.writer and self.writer[name].op_type in ("ConvInteger", "MatMulInteger")
 
     def _stored(self, name: str) -> str:
         """Behind a DequantizeLinear, Identity or Transpose, the constant in the file."""

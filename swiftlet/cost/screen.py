@@ -180,7 +180,10 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     """The stored numbers are inside the file, and as many as the shape says."""
     where = f"constant {tensor.name!r}"
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        raise BadFile(f"{where} lies in another file; save the model with its weights inside")
+        raise BadFile(
+            f"{where} lies in another file; save the model with its weights inside, as torch.onnx.export does with "
+            "external_data=False"
+        )
     if tensor.data_type not in BYTES or tensor.HasField("segment"):
         raise BadFile(f"{where} has the element type {tensor.data_type}, which image networks do not need")
     if len(tensor.dims) > MAX_RANK or any(size < 0 for size in tensor.dims):

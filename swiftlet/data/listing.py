@@ -28,7 +28,10 @@ class SetAside:
 class Pictures(Protocol):
     """Pictures by position. Both methods raise BadImage and are safe to call from threads."""
 
-    def image(self, index: int) -> Image.Image: ...
+    def image(self, index: int, *, least_side: int | None = None) -> Image.Image:
+        """With `least_side` it may come out smaller, as open_photo says."""
+        ...
+
     def digest(self, index: int) -> bytes:
         """sha256 of the stored form: the file's bytes, or the array's shape and values."""
         ...
@@ -42,8 +45,8 @@ class Files:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
 
-    def image(self, index: int) -> Image.Image:
-        return open_photo(self.paths[index])
+    def image(self, index: int, *, least_side: int | None = None) -> Image.Image:
+        return open_photo(self.paths[index], least_side=least_side)
 
     def digest(self, index: int) -> bytes:
         try:
@@ -62,7 +65,7 @@ class Rows:
     def __init__(self, rows: Sequence[npt.NDArray[np.uint8]]) -> None:
         self.rows = tuple(rows)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, *, least_side: int | None = None) -> Image.Image:
         return Image.fromarray(self.rows[index]).convert("RGB")
 
     def digest(self, index: int) -> bytes:

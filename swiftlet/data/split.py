@@ -1,6 +1,7 @@
 """Labelled pictures, and the test split that opens once."""
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from swiftlet.data.memory import check_memory
 from swiftlet.data.pool import Progress, each
 from swiftlet.errors import BadFile, BadImage, BadInput, BadPhotos
 from swiftlet.files import write_json
+
+QUICK = 2  # times the side: at 1, pixels would differ two to three times as much
 
 
 class Split:
@@ -35,22 +38,30 @@ class Split:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def image(self, index: int) -> Image.Image:
-        """Picture `index`, upright RGB. Raises BadPhotos if the file has changed so that it cannot be read any more."""
+    def image(self, index: int, *, least_side: int | None = None) -> Image.Image:
+        """Picture `index`, upright RGB; with `least_side` it may come out smaller, as open_photo says.
+
+        Raises BadPhotos if the file has changed so that it cannot be read any more.
+        """
         try:
-            return self._pictures.image(self._positions[index])
+            return self._pictures.image(self._positions[index], least_side=least_side)
         except BadImage as error:
             raise BadPhotos(f"{self.keys[index]} could be read at the start and now cannot: {error}") from error
 
     def pixels(
-        self, contract: InputContract, *, threads: int = 2, progress: Progress | None = None
+        self, contract: InputContract, *, quick: bool = False, threads: int = 2, progress: Progress | None = None
     ) -> npt.NDArray[np.uint8]:
-        """(N, side, side, 3) uint8, row i = contract.pixels(image(i)). Raises BadPhotos if memory will not hold it."""
+        """(N, side, side, 3) uint8, row i = contract.pixels(image(i)). Raises BadPhotos if memory will not hold it.
+
+        quick: for training only. JPEGs are decoded at the smallest scale that leaves the contract's crop at least
+        QUICK times its side, so large photos take a fraction of the time; pixels differ by about a grey level.
+        """
+        least_side = math.ceil(QUICK * contract.side / contract.crop_pct) if quick else None
         check_memory(len(self) * contract.side**2 * 3, f"{len(self):,} pictures of side {contract.side}")
         out = np.empty((len(self), contract.side, contract.side, 3), np.uint8)
 
         def fill(index: int) -> None:
-            out[index] = contract.pixels(self.image(index))
+            out[index] = contract.pixels(self.image(index, least_side=least_side))
 
         each(fill, len(self), threads=threads, stage="pixels", progress=progress)
         return out

@@ -111,7 +111,11 @@ def random_batch(program: Program, batch: int, seed: int = 0) -> Array:
     """Noise in the program's input type; zeros would let some kernels take short cuts."""
     first, *rest = program.input_shape
     if None in rest or first not in (None, batch):
-        raise BadInput(f"input shape {program.input_shape}: only the batch may be free, and batch={batch} must fit")
+        sizes = ", ".join("any" if size is None else str(size) for size in program.input_shape)
+        raise BadInput(
+            f"the input is ({sizes}), which a batch of {batch} does not fill: only its first size may be free; export "
+            "the file with the others fixed, and the batch free or as asked for"
+        )
     shape = (batch, *(size for size in rest if size is not None))
     generator = np.random.default_rng(seed)
     if program.input_dtype.kind == "f":

@@ -58,6 +58,8 @@ class Bench:
     def __post_init__(self) -> None:
         if not self.runtimes:
             raise BadInput("a study needs at least one runtime")
+        if not self.seconds > 0 or self.batch < 1:
+            raise BadInput(f"study: seconds={self.seconds:g} must be above 0 and batch={self.batch} 1 or more")
         for name in self.runtimes:
             if (missing := get_runtime(name).missing()) is not None:
                 raise MissingExtra(f"{name} cannot be used: {missing}")

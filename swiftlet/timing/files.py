@@ -96,6 +96,8 @@ def time_files(
 
     Raises BadInput for an unknown runtime, and for the only entry what befell it: BadFile, BadInput, MissingExtra.
     """
+    if not seconds > 0 or batch < 1:
+        raise BadInput(f"time: seconds={seconds:g} must be above 0 and batch={batch} 1 or more")
     for name in runtimes:
         get_runtime(name)
     entries = list(dict.fromkeys(Entry(file, name, n) for file in files for name in runtimes for n in threads))

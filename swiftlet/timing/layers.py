@@ -92,6 +92,8 @@ def time_layers(
 
     if runtime not in PROFILERS:
         raise BadInput(f"{runtime} gives no times per layer; those that do: {', '.join(PROFILERS)}")
+    if batch < 1:
+        raise BadInput(f"time: batch={batch} must be 1 or more")
     show: Progress = progress or (lambda what, done, total: None)
     with flushed_denormals():
         (admitted,), _ = admit([Entry(file, runtime, threads)], batch, show)

@@ -99,7 +99,7 @@ def time_photos(
         busy = others(before, moment())
         classifier.program.close()
     if not times:
-        raise BadPhotos(f"{folder}: {set_aside} files look like photos and none of them can be used")
+        raise BadPhotos(f"{folder}: no photo in it can be used; {set_aside} files end in {', '.join(sorted(FORMATS))}")
     ms = np.array(times) / 1e6
     whole = ms.sum()
     return PhotoTimes(

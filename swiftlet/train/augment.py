@@ -1,37 +1,98 @@
-"""Random crops, turns, mirrors and light, for a whole batch at once.
+"""The view of each picture that the network is shown: crop, turn, mirror, light, a policy, for a whole batch at once.
 
-One affine map per picture and one bilinear lookup do crop, aspect, rotation, shift and mirror together.
+One affine map per picture and one bilinear lookup do crop, aspect, rotation, shift and mirror together. Every choice is
+a function of the picture's key, made on the CPU; the pixels stay on the device that they are on.
 """
 
-import math
-
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from swiftlet.data.contract import InputContract
+from swiftlet.errors import BadInput
+from swiftlet.train.boxes import TRIES, random_boxes, resample
 from swiftlet.train.draws import Keys, uniforms
+from swiftlet.train.operations import grey
+from swiftlet.train.policies import apply_policy
 from swiftlet.train.recipe import Recipe
+
+GROWN = 0.75  # share of the run after which the side is the network's own
+SIDE_STEP = 8
+MIDDLE = 128.0  # contrast is stretched about this grey
+
+
+def side_at(recipe: Recipe, side: int, step: int, steps: int) -> int:
+    """Side of the views at a step: from recipe.side_from x side, in multiples of 8, linearly to side."""
+    done = step / (GROWN * steps)
+    if done >= 1 or recipe.side_from == 1:
+        return side
+    share = recipe.side_from + (1 - recipe.side_from) * done
+    return min(side, max(SIDE_STEP, round(share * side / SIDE_STEP) * SIDE_STEP))
+
+
+def refuse_other_sides(model: nn.Module, recipe: Recipe, side: int, steps: int) -> None:
+    """Raises BadInput if the network cannot take pictures of the side that the run begins with."""
+    first, mode = side_at(recipe, side, 0, steps), model.training
+    if first == side:
+        return
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, first, first, device=next(model.parameters()).device))
+    except RuntimeError as error:
+        raise BadInput(
+            f"recipe {recipe.name!r} begins at {first} pixels, which the network cannot take; set side_from=1 ({error})"
+        ) from error
+    finally:
+        model.train(mode)
 
 
 def augment(pictures: Tensor, recipe: Recipe, side: int, keys: Keys) -> Tensor:
-    """Normalised (B, C, S, S) -> (B, C, side, side) with a view of each picture that its key decides; S may differ
-    from side."""
-    n = len(pictures)
-    draws = iter(torch.from_numpy(uniforms(keys, 8).T.copy()))
+    """uint8 (B, S, S, 3) -> float32 (B, 3, side, side) in 0..255, a view of each picture that its key decides.
 
-    def uniform(low: float, high: float) -> Tensor:
-        drawn: Tensor = next(draws)
-        return low + (high - low) * drawn
+    Raises BadInput if they are no such pictures.
+    """
+    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (pictures.shape[1],) * 2 + (3,):
+        raise BadInput(f"augment takes uint8 (B, S, S, 3), got {pictures.dtype} {tuple(pictures.shape)}")
+    draws = uniforms(keys, 2 * TRIES + 7)
+    images = _views(pictures.permute(0, 3, 1, 2).float(), recipe, side, draws[:, :-3])
+    light = torch.from_numpy(2 * draws[:, -3:] - 1).to(images.device, non_blocking=True)[..., None, None]
+    if recipe.jitter > 0:
+        brightness, contrast = 1 + recipe.jitter * light[:, 0:1], 1 + recipe.jitter * light[:, 1:2]
+        images.mul_(brightness * contrast).add_(MIDDLE * (1 - contrast))
+    if recipe.colour > 0:
+        luma = grey(images)
+        images.sub_(luma).mul_(1 + recipe.colour * light[:, 2:3]).add_(luma)
+    if recipe.jitter > 0 or recipe.colour > 0:
+        images.clamp_(0, 255)
+    return apply_policy(images, recipe, keys)
 
-    area, turn = uniform(recipe.min_area, 1.0), uniform(-1.0, 1.0) * math.radians(recipe.rotation)
-    ratio = torch.exp(uniform(-1.0, 1.0) * -math.log(recipe.aspect) / 2)
-    w, h = (area.sqrt() * ratio).clamp(max=1.0), (area.sqrt() / ratio).clamp(max=1.0)  # of the picture's side
-    dx, dy = uniform(-1.0, 1.0) * (1 - w), uniform(-1.0, 1.0) * (1 - h)
-    mirror = torch.where(uniform(0.0, 1.0) < 0.5, -1.0, 1.0) if recipe.flip else torch.ones(n)
-    cos, sin = torch.cos(turn), torch.sin(turn)
-    theta = torch.stack((cos * w * mirror, -sin * h, dx, sin * w * mirror, cos * h, dy), 1).view(n, 2, 3)
-    grid = F.affine_grid(theta, [n, pictures.shape[1], side, side], align_corners=False)
-    views = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    gain = (1 + uniform(-1.0, 1.0) * recipe.jitter).view(n, 1, 1, 1)
-    light = (uniform(-1.0, 1.0) * recipe.jitter).view(n, 1, 1, 1)
-    return views * gain + light
+
+def _views(pictures: Tensor, recipe: Recipe, side: int, draws: np.ndarray) -> Tensor:
+    """Crops, turned and mirrored."""
+    whole = recipe.min_area == 1 and recipe.rotation == 0
+    x, y, turn, coin = draws[:, -4:].T
+    mirror = np.where(coin < 0.5, np.float32(-1), np.float32(1)) if recipe.flip else np.ones_like(coin)
+    if whole and pictures.shape[2] == side:  # the very pixels
+        if not recipe.flip:
+            return pictures
+        flipped = torch.from_numpy(mirror < 0).to(pictures.device, non_blocking=True).view(-1, 1, 1, 1)
+        return torch.where(flipped, pictures.flip(3), pictures)
+    w, h = random_boxes(draws[:, :-4], (recipe.min_area, 1.0), recipe.aspect)
+    angle = (2 * turn - 1) * np.float32(np.radians(recipe.rotation))
+    cos, sin = np.cos(angle), np.sin(angle)
+    rows = (cos * w * mirror, -sin * h, (2 * x - 1) * (1 - w)), (sin * w * mirror, cos * h, (2 * y - 1) * (1 - h))
+    maps = torch.from_numpy(np.stack([np.stack(row, 1) for row in rows], 1)).to(
+        pictures.device, non_blocking=True
+    )  # (B, 2, 3)
+    finer = max(1, round(pictures.shape[2] / side))  # bilinear alone would skip pixels of a picture this much larger
+    return F.avg_pool2d(resample(pictures, maps, side * finer), finer) if finer > 1 else resample(pictures, maps, side)
+
+
+def normalised(images: Tensor, contract: InputContract) -> Tensor:
+    """What InputContract.normalise does, to the bit, for (B, 3, S, S) in 0..255, in place, on any device."""
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1).to(images.device, non_blocking=True)
+        for values in (contract.mean, contract.std)
+    )
+    return images.sub_(mean).div_(std)

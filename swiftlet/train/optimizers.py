@@ -6,12 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from swiftlet.train.recipe import Recipe
+from swiftlet.train.rmsprop import RMSpropTF
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Over all parameters of the model, in two groups: decayed and not."""
+    """Over all parameters of the model, in two groups: decayed and not.
+
+    SGD and RMSprop add the decay to the gradient; AdamW (Loshchilov and Hutter, 2019) takes it, times the learning
+    rate, from the parameter.
+    """
     groups = parameter_groups(model, recipe)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    if recipe.optimizer == "adamw":
+        betas = (recipe.momentum, recipe.square_decay)
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, eps=recipe.epsilon, fused=True)
+    if recipe.optimizer == "rmsprop":
+        return RMSpropTF(
+            groups, lr=recipe.lr, momentum=recipe.momentum, square_decay=recipe.square_decay, epsilon=recipe.epsilon
+        )
+    nesterov = recipe.nesterov and recipe.momentum > 0  # without momentum there is nothing to look ahead with
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -38,9 +51,14 @@ def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[st
 
 
 def load_state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put back what state_tensors gave."""
+    """Put back what state_tensors gave. Parameters outside the model keep what they have.
+
+    On the parameters' device and in their layout in memory, which the fused steps rely on.
+    """
     parameters = dict(model.named_parameters())
-    optimizer.state.clear()
+    for p in parameters.values():
+        optimizer.state.pop(p, None)
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
-        optimizer.state[parameters[name]][entry] = value
+        p = parameters[name]
+        optimizer.state[p][entry] = torch.empty_like(p).copy_(value) if value.shape == p.shape else value.to(p.device)

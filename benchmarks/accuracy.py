@@ -1,0 +1,250 @@
+"""What small networks reach on public sets, measured on the delivered int8 file. Hours; needs SWIFTLET_DATA.
+
+    python -m benchmarks.accuracy mnist --try              each row, one seed, validation only: what rows are chosen by
+    python -m benchmarks.accuracy mnist --rows resnet20-0.1875 --record
+    python -m benchmarks accuracy                          all rows of all tasks, recorded
+
+Protocol. Train and test are the publishers'; a validation split, 15/85 of it, is dealt from train, always the same.
+Networks, recipes and epochs are chosen by validation accuracy alone: --try trains on the rest of train, and never opens
+the test split. What is reported is then trained anew, with three seeds, on train and validation but for GATE pictures,
+on which float32 and int8 are compared; the last weights count, no epoch is picked. The network is exported as float32
+and int8, its test split opened once, for the int8 file, and both files are scored on it with ONNX Runtime. The figure
+is the mean of the seeds; each has its 95 % interval, which is that of this test set, not of the training. Bytes are
+those of the int8 file with its labels, contract and golden record. Rows called anchors are trained by the same recipe,
+to be compared with. CIFAR-10 is a JPEG copy (the data's README), on which published figures say nothing.
+
+Ctrl-C and SIGTERM save; the same command goes on, and shows what is finished.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.accuracy_tasks import TASKS, Row, Task
+from benchmarks.ledger import RESULTS, record
+from swiftlet._version import __version__
+from swiftlet.budget import Budget, Cost
+from swiftlet.check import load_classifier, score
+from swiftlet.cost.count import count_model
+from swiftlet.data.contract import InputContract
+from swiftlet.data.photos import Photos, load_photos
+from swiftlet.data.split import Split
+from swiftlet.export.artifact import Artifact
+from swiftlet.export.onnx import graph_digest
+from swiftlet.files import write_atomically
+from swiftlet.progress import bars
+from swiftlet.run import Run
+from swiftlet.runtime.machine import machine
+from swiftlet.shrink import CALIBRATION, shrink
+from swiftlet.signals import stoppable, terminable
+from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from swiftlet.train.distill import Teacher
+from swiftlet.train.engine import Engine
+from swiftlet.train.loop import Pictures, Training
+from swiftlet.train.metrics import Metrics
+
+GATE = 2_000
+SEEDS = (0, 1, 2)
+DELIVERED = "int8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One row of a task's table with one seed; a trial sees validation only."""
+
+    task: Task
+    row: Row
+    seed: int
+    trial: bool
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name}-{self.row.epochs:g}ep-{'trial' if self.trial else 'final'}-{self.seed}"
+
+    @property
+    def contract(self) -> InputContract:
+        return InputContract(side=self.task.side)
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.task.name / self.name
+
+    @property
+    def teacher(self) -> "Job | None":
+        """The row that teaches this one, trained on the same pictures with the same seed."""
+        return None if self.row.teacher is None else replace(self, row=self.task.find(self.row.teacher))
+
+    def build(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.row.build()
+
+    def trained(self) -> nn.Module:
+        """Raises BadFile if it is not there."""
+        model = self.build()
+        model.load_state_dict(load_checkpoint(self.folder / "trained.safetensors")[0])
+        return model.eval()
+
+
+def run(tasks: Sequence[str] = tuple(TASKS)) -> None:
+    """All rows of the tasks, three seeds each, into the ledger."""
+    for name in tasks:
+        main([name, "--record"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.partition("\n")[0])
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--try", dest="trial", action="store_true", help="seed 0, and no look at the test split")
+    parser.add_argument("--rows", nargs="+", help="names of rows; default all")
+    parser.add_argument("--seeds", nargs="+", type=int, help=f"default {SEEDS}")
+    parser.add_argument("--epochs", type=float, help="instead of the rows' own")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "accuracy")
+    parser.add_argument("--record", action="store_true", help="put the means into benchmarks/results/accuracy.json")
+    given = parser.parse_args(arguments)
+    if given.record and given.trial:
+        parser.error("--try is to choose rows by; only what was tested is recorded")
+    task = TASKS[given.task]
+    if given.epochs is not None:
+        task = replace(task, rows=tuple(replace(row, epochs=given.epochs) for row in task.rows))
+    rows = [task.find(name) for name in given.rows] if given.rows else list(task.rows)
+    seeds = given.seeds or (SEEDS[:1] if given.trial else SEEDS)
+    figures: dict[str, Any] = {}
+    for row in rows:
+        runs = [finish(Job(task=task, row=row, seed=s, trial=given.trial, out=given.out)) for s in seeds]
+        figures[row.name] = summary(row, runs)
+        print(json.dumps({f"{task.name} {row.name}": figures[row.name]}, indent=1), flush=True)
+    if given.record:
+        ledger = RESULTS / "accuracy.json"
+        known = json.loads(ledger.read_text())["figures"] if ledger.exists() else {}
+        record("accuracy", "python -m benchmarks accuracy", known | {task.name: known.get(task.name, {}) | figures})
+
+
+def summary(row: Row, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the tables quote of a row."""
+    of = {precision: [r["accuracy_percent"][precision] for r in runs] for precision in ("float32", DELIVERED)}
+    return {
+        "recipe": row.recipe.name,
+        "epochs": row.epochs,
+        "teacher": row.teacher,
+        "anchor": row.anchor,
+        "split": runs[0]["split"],
+        "mean_accuracy_percent": {precision: round(statistics.mean(values), 2) for precision, values in of.items()},
+        "runs": runs,
+    }
+
+
+def finish(job: Job) -> dict[str, Any]:
+    """The figures of a job, which is trained first, or further, if it is not finished."""
+    if job.teacher is not None:
+        finish(job.teacher)
+    photos = load(job.task)
+    facts = {"photos": photos.audit.digest, "row": job.row.to_json(), "seed": job.seed, "trial": job.trial}
+    with terminable(), Run(job.folder) as run, bars() as progress:
+        run.claim(facts | {"swiftlet": __version__})
+
+        def show(step: int, steps: int, loss: float) -> None:
+            progress(f"training {job.name}, loss {loss:.2f}", step, steps)
+            run.tick()
+
+        learned, held_back = pictures_of(job, photos)
+        run.once("trained", lambda: train(job, learned, show))
+        progress(f"checking {job.name}", 0, 0)
+        return run.once("result", lambda: measured(job, photos, learned, held_back, run.seconds))
+
+
+@cache
+def load(task: Task) -> Photos:
+    return load_photos(Path(os.environ["SWIFTLET_DATA"]) / task.data)
+
+
+def pictures_of(job: Job, photos: Photos) -> tuple[Pictures, Split]:
+    """What is trained on, and the photos on which float32 and int8 are compared."""
+    pixels, labels = photos.train.pixels(job.contract), photos.train.labels
+    if job.trial:
+        return Pictures(pixels, labels), photos.val
+    order = np.random.default_rng(0).permutation(len(photos.val))
+    more, held_back = photos.val.subset(order[GATE:]), photos.val.subset(order[:GATE])
+    pixels = np.concatenate((pixels, more.pixels(job.contract)))
+    return Pictures(pixels, np.concatenate((labels, more.labels))), held_back
+
+
+def train(job: Job, learned: Pictures, show: Any) -> dict[str, Any]:
+    """To the end, into JOB/trained.safetensors."""
+    teacher = None if job.teacher is None else Teacher(job.teacher.trained(), job.contract)
+    recipe = job.row.recipe
+    steps = max(1, round(job.row.epochs * (len(learned.labels) // min(recipe.batch, len(learned.labels)))))
+    engine = Engine(device="cuda" if torch.cuda.is_available() else "cpu")
+    training = Training(
+        job.build(), learned, job.contract, recipe, steps=steps, seed=job.seed, engine=engine, teacher=teacher
+    )
+    checkpoints, metrics = Checkpoints(job.folder / "checkpoints"), Metrics(job.folder / "metrics.jsonl")
+    with stoppable() as asked:
+        training.run(checkpoints=checkpoints, metrics=metrics, should_stop=asked, progress=show)
+    state = {name: tensor.cpu() for name, tensor in training.delivered().items()}
+    save_checkpoint(job.folder / "trained.safetensors", state, {"steps": steps})
+    return {"steps": steps, "engine": str(engine)}
+
+
+def measured(job: Job, photos: Photos, learned: Pictures, held_back: Split, seconds: float) -> dict[str, Any]:
+    """Both files, their accuracies on the test split (of a trial, on the validation photos), and what they cost."""
+    model = job.trained()
+    draft = Artifact(
+        network=job.row.network,
+        arguments=job.row.arguments,
+        precision="float32",
+        labels=photos.classes,
+        contract=job.contract,
+        golden={},
+        parents={"photos": photos.audit.digest},
+        records=(),
+        weights={},
+    )
+    some = np.random.default_rng(job.seed).permutation(len(learned.labels))[:CALIBRATION]
+    options = shrink(
+        model,
+        draft,
+        Budget(runtime="onnxruntime"),
+        calibration=learned.pixels[some],
+        val=held_back,
+        val_pixels=held_back.pixels(job.contract),
+    ).options
+    for precision, option in options.items():
+        write_atomically(job.folder / f"{precision}.onnx", option.file)
+    scored = {precision: option.scored for precision, option in options.items()}
+    if not job.trial:
+        test = photos.test.open(graph_digest(options[DELIVERED].file), job.folder / "test-opened.json")
+        pixels = test.pixels(job.contract)
+        scored = {precision: score(load_classifier(option.file), test, pixels) for precision, option in options.items()}
+    counted = count_model(model, (3, job.task.side, job.task.side)).cost
+    cost = Cost(params=counted.params, macs=counted.macs, size_bytes=len(options[DELIVERED].file))
+    percent = {precision: round(100 * s.accuracy, 2) for precision, s in scored.items()}
+    return {
+        "seed": job.seed,
+        "split": "validation" if job.trial else "test",
+        "n": len(scored[DELIVERED].labels),
+        "accuracy_percent": percent,
+        "interval_percent": [round(100 * end, 2) for end in scored[DELIVERED].interval],
+        "bytes": cost.size_bytes,
+        "params": cost.params,
+        "macs": cost.macs,
+        "over": job.row.budget.over(cost),
+        "p50_ms": {precision: round(option.measurement.p50_ms, 4) for precision, option in options.items()},
+        "seconds": round(seconds),
+        "machine": str(machine()),
+    }
+
+
+if __name__ == "__main__":
+    main()
