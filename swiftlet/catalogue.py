@@ -61,7 +61,7 @@ def catalogue(
     variants = [(name, variant) for name in list_models(pattern) for variant in card(name).variants]
     for i, (name, variant) in enumerate(variants):
         if progress is not None:
-            progress(f"measuring {name}", i, len(variants))
+            progress(f"looking at {name}", i, len(variants))
         row = _row(name, variant, side)
         if row is None or replace(budget, latency_ms=None).over(row.cost):
             continue

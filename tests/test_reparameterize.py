@@ -65,7 +65,9 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("build", "params", "macs"), NETWORKS, ids=lambda value: str(value)[-30:])
+@pytest.mark.parametrize(
+    ("build", "params", "macs"), NETWORKS, ids=["mobileone_s0", "timm mobileone_s0", "timm repvgg_a0"]
+)
 def test_networks_become_plain_chains(build, params, macs):
     model = randomise(build()).eval()
     new, record = reparameterize(model)

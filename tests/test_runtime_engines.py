@@ -24,7 +24,16 @@ from swiftlet.runtime.liven import livened
 from swiftlet.zoo import create_model
 
 SLOW = {"torch-compiled", "litert", "executorch"}  # many seconds per file
-OPTIONAL = {"onnxruntime-cuda", "torch-cuda", "torch-bf16", "openvino-bf16", "ncnn-bf16", "litert", "executorch"}
+OPTIONAL = {
+    "onnxruntime-cuda",
+    "torch-cuda",
+    "torch-cuda-graph",
+    "torch-bf16",
+    "openvino-bf16",
+    "ncnn-bf16",
+    "litert",
+    "executorch",
+}
 FLOAT = [name for name in RUNTIMES if name not in {"null"} and not name.endswith("bf16")]
 HALF = [name for name in RUNTIMES if name.endswith("bf16")]
 NETWORKS = {"mobilenet_v2": {"width": 0.35}, "mobilenet_v3_small": {}, "shufflenet_v2": {"width": 0.5}}

@@ -28,7 +28,7 @@ def zoo_page() -> str:
         "([the rule](numbers.md)); top-1 is what the source prints for ImageNet, or for the set it names, with its own "
         "recipe: nothing here was trained by us. Milliseconds are ours: the exported file, random weights, batch 1, "
         f"one thread of ONNX Runtime on {ledger['machine'].partition(';')[0]} (`{ledger['command']}`, "
-        f"{ledger['date']}); ~ marks what was too noisy to rank. int8 is not always faster: compare the two columns. "
+        f"{ledger['date']}); ~ marks wide intervals. int8 is not always faster: compare the two columns. "
         "A network without *safe* has h-swish, swish or SE, which plain int8 is known to wreck; "
         "most of those have a twin with `int8_safe=true`.",
         "",

@@ -7,7 +7,8 @@ Exit codes: 0 it fits or passes; 1 it does not; 2 the call, the photos or a file
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -38,11 +39,29 @@ def main() -> None:
         code = _fail(f"{where}{error.strerror or error}; mend that and run the same command again", 2)
     except typer.TyperException as error:
         code = _fail(error, 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted; the same command goes on from here", 130)
+    except (_Interrupted, typer.Abort) as error:
+        code = _fail(str(error) or "interrupted", 130)
     except Terminated:
         code = _fail("terminated; all is saved, the same command goes on from here", 143)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Interrupted(Exception):
+    """KeyboardInterrupt, which Typer would turn into a silent exit."""
+
+
+def _told(name: str, verb: Callable[..., int]) -> Callable[..., int]:
+    """The verb, whose interruption is told."""
+
+    @wraps(verb)
+    def call(*args: Any, **options: Any) -> int:
+        try:
+            return verb(*args, **options)
+        except KeyboardInterrupt:
+            onward = "the same command goes on from here" if name in ("fit", "train") else "nothing was kept"
+            raise _Interrupted(f"interrupted; {onward}") from None
+
+    return call
 
 
 def _fail(error: object, code: int) -> int:
@@ -79,4 +98,4 @@ VERBS: dict[str, Callable[..., int]] = {
     "doctor": measure.doctor,
 }
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    app.command(name)(_told(name, verb))

@@ -19,12 +19,12 @@ Runtimes = Annotated[
 def study(
     name: Annotated[str | None, typer.Argument(help="Which; without: a list of all.")] = None,
     runtime: Runtimes = None,
-    threads: options.Threads = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 1,
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
     seconds: Annotated[float, typer.Option(help="Time for each case on each runtime.")] = 0.3,
     out: Annotated[Path, typer.Option(help="Folder for NAME.html, .png and .json.")] = Path("runs/studies"),
     quick: Annotated[bool, typer.Option("--quick", help="A coarse grid: to see that it works.")] = False,
-    seed: options.Seed = 0,
+    seed: Annotated[int, typer.Option(help="Decides random weights and the order of the races.")] = 0,
     json_: options.Json = False,
 ) -> int:
     """Why FLOPs are not latency, on this machine: a table, a figure and a verdict."""
@@ -76,7 +76,7 @@ def study(
     for note in finding.notes:
         print(f"note      {note}")
     print(f"claim     {finding.claim}")
-    print(f"verdict   {finding.verdict}: {finding.sentence}")
+    print(f"verdict   {finding.verdict}{' (quick: says nothing)' if quick else ''}: {finding.sentence}")
     print(f"machine   {finding.machine}")
     print(f"next      open {paths['html']}")
     return 0

@@ -27,7 +27,7 @@ def _(found: Timed) -> None:
         table.add_row(
             *(str(row.entry.file), m.runtime, str(m.threads), row.entry.precision),
             *(f"{m.p50_ms:.4g}", f"{low:.4g} to {high:.4g}", f"{m.p90_ms:.4g}", str(m.n), limit),
-            "" if m.stable else "too noisy to rank",
+            "" if m.stable else "wide interval",
         )
     options.print_table(table)
     print(f"\n{found.verdict}")

@@ -2,7 +2,7 @@
 
 Two contestants are compared by the ratios of their medians within each round, so that drift cancels. The bootstrap
 over rounds gives the ratio's interval, and a sign test, which assumes nothing of the noise, must agree before one is
-called faster. "Cannot tell" and "too noisy to rank" are answers.
+called faster. "Cannot tell" is an answer.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Measurement:
     """Milliseconds per run of a batch.
 
     p50_ms: median over rounds of a round's median; interval_ms: its 95 % interval; p90_ms and n: of all single runs;
-    stable: False if too noisy to rank; rounds_ms: what a verdict compares.
+    stable: False if the interval is wider than 10 % on either side; rounds_ms: what a verdict compares.
     """
 
     p50_ms: float
@@ -46,7 +46,7 @@ class Measurement:
 
     def __str__(self) -> str:
         low, high = self.interval_ms
-        note = "" if self.stable else ", too noisy to rank"
+        note = "" if self.stable else ", a wide interval"
         return f"{self.p50_ms:.3g} ms (95 % {low:.3g} to {high:.3g}, p90 {self.p90_ms:.3g}{note})"
 
 

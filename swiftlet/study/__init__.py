@@ -31,5 +31,5 @@ STUDIES = {
 def get_study(name: str) -> ModuleType:
     """The module of that name; BadInput lists the known ones."""
     if name not in STUDIES:
-        raise BadInput(f"unknown study {name!r}; known: {', '.join(STUDIES)}")
+        raise BadInput(f"unknown study {name!r}; known: {', '.join(STUDIES)}; and `swiftlet study tables`")
     return import_module(f"swiftlet.study.{name.replace('-', '_')}")

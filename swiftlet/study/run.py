@@ -19,8 +19,8 @@ def run_study(name: str, bench: Bench, folder: Path, command: str) -> tuple[Find
     study = get_study(name)
     need_matplotlib()
     found = study.run(bench)
-    notes = (
-        ("--quick: a coarse grid, which says nothing about the claim.", *found.notes) if bench.quick else found.notes
-    )
-    finding = replace(found, notes=notes, machine=str(machine()), command=command, date=date.today().isoformat())
+    if bench.quick:
+        note = "--quick: a coarse grid, which says nothing about the claim."
+        found = replace(found, title=f"{found.title} (quick)", notes=(note, *found.notes))
+    finding = replace(found, machine=str(machine()), command=command, date=date.today().isoformat())
     return finding, write(finding, folder)
