@@ -11,5 +11,5 @@ source    our experiments
 from swiftlet.train.recipe import Recipe
 
 RECIPE = Recipe(
-    name="glyphs", lr=0.3, min_area=0.7, aspect=0.85, rotation=12.0, jitter=0.1, flip=False
+    name="glyphs", lr=0.3, min_area=0.75, aspect=0.85, rotation=12.0, jitter=0.1, flip=False
 )  # fmt: skip

@@ -10,4 +10,4 @@ source    our experiments (docs/log.md)
 
 from swiftlet.train.recipe import Recipe
 
-RECIPE = Recipe(name="photos", batch=32, min_area=0.5)
+RECIPE = Recipe(name="photos", batch=32, min_area=0.6)
