@@ -248,7 +248,11 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert code == 0 and found["verdict"] == "holds" and Path(found["files"]["html"]).exists()
     assert found["command"].startswith("swiftlet study g1 --quick") and found["machine"] and found["date"]
     code, out, _ = command(capsys, "study", "g1", "--quick", "--out", tmp_path, "--runtime", "onnxruntime")
-    assert code == 0 and "verdict   holds (quick: says nothing): On onnxruntime" in out and out.splitlines()[-1].endswith("g1.html")
+    assert (
+        code == 0
+        and "verdict   holds (quick: says nothing): On onnxruntime" in out
+        and out.splitlines()[-1].endswith("g1.html")
+    )
     assert "128,128" in out and "…" not in out, "no column is cut"
 
 
