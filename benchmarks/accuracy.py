@@ -18,9 +18,11 @@ Ctrl-C and SIGTERM save; the same command goes on, and shows what is finished.
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -111,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help=f"default {SEEDS}")
     parser.add_argument("--epochs", type=float, help="instead of the rows' own")
     parser.add_argument("--out", type=Path, default=Path("runs") / "accuracy")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the cores, or the GPU")
     parser.add_argument("--record", action="store_true", help="put the means into benchmarks/results/accuracy.json")
     given = parser.parse_args(arguments)
     if given.record and given.trial:
@@ -120,15 +123,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         task = replace(task, rows=tuple(replace(row, epochs=given.epochs) for row in task.rows))
     rows = [task.find(name) for name in given.rows] if given.rows else list(task.rows)
     seeds = given.seeds or (SEEDS[:1] if given.trial else SEEDS)
+    jobs = [Job(task=task, row=row, seed=s, trial=given.trial, out=given.out) for row in rows for s in seeds]
+    if given.workers > 1:
+        finish_together(jobs, given.workers)
     figures: dict[str, Any] = {}
     for row in rows:
-        runs = [finish(Job(task=task, row=row, seed=s, trial=given.trial, out=given.out)) for s in seeds]
+        runs = [finish(job) for job in jobs if job.row is row]
         figures[row.name] = summary(row, runs)
         print(json.dumps({f"{task.name} {row.name}": figures[row.name]}, indent=1), flush=True)
     if given.record:
         ledger = RESULTS / "accuracy.json"
         known = json.loads(ledger.read_text())["figures"] if ledger.exists() else {}
-        record("accuracy", "python -m benchmarks accuracy", known | {task.name: known.get(task.name, {}) | figures})
+        before = known.get(task.name, {})
+        for row in rows:
+            figures[row.name] = with_other_seeds(row, figures[row.name]["runs"], before.get(row.name, {}))
+        record("accuracy", "python -m benchmarks accuracy", known | {task.name: before | figures})
+
+
+def with_other_seeds(row: Row, runs: list[dict[str, Any]], before: dict[str, Any]) -> dict[str, Any]:
+    """The summary of these runs and of those that were recorded of the same row with other seeds, on another day."""
+    new = summary(row, runs)
+    if any(before.get(name) != new[name] for name in ("recipe", "epochs", "teacher")):
+        return new
+    seeds = {run["seed"] for run in runs}
+    kept = [run for run in before["runs"] if run["seed"] not in seeds]
+    return summary(row, sorted(kept + runs, key=lambda run: run["seed"]))
 
 
 def summary(row: Row, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -143,6 +162,17 @@ def summary(row: Row, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "mean_accuracy_percent": {precision: round(statistics.mean(values), 2) for precision, values in of.items()},
         "runs": runs,
     }
+
+
+def finish_together(jobs: Sequence[Job], workers: int) -> None:
+    """Finish them in as many processes; those that teach others come first."""
+    teachers = {job.teacher.folder: job.teacher for job in jobs if job.teacher}
+    others = [job for job in jobs if job.folder not in teachers]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool:
+        for batch in (teachers.values(), others):
+            list(pool.map(finish, batch))
 
 
 def finish(job: Job) -> dict[str, Any]:

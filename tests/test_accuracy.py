@@ -99,7 +99,8 @@ def test_a_trial_leaves_the_test_split_sealed_and_a_final_run_opens_it_once(
     monkeypatch.setattr(accuracy, "RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.ledger.RESULTS", tmp_path)
     (tmp_path / "accuracy.json").write_text(json.dumps({"figures": {"mnist": {"a": 1}}}))
-    main(["light", "--out", str(out), "--seeds", "0", "1", "--record", "--rows", task.rows[0].name])
+    for seed in ("1", "0"):  # on two days, say
+        main(["light", "--out", str(out), "--seeds", seed, "--record", "--rows", task.rows[0].name])
     figures = json.loads((tmp_path / "accuracy.json").read_text())["figures"]
     assert figures["mnist"] == {"a": 1}
     (name, row), *others = figures["light"].items()
@@ -118,6 +119,21 @@ def test_a_trial_leaves_the_test_split_sealed_and_a_final_run_opens_it_once(
     capsys.readouterr()
     main(["light", "--out", str(out), "--seeds", "1", "--rows", task.rows[0].name])  # finished: shown, not made again
     assert json.loads(capsys.readouterr().out)["light mobilenet_v1-0.0625"]["runs"] == row["runs"][1:]
+
+
+@pytest.mark.slow
+def test_workers_make_what_one_process_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+    monkeypatch.undo()  # a worker knows the module as it stands
+    monkeypatch.setenv("SWIFTLET_DATA", str(tmp_path))
+    row = replace(task.rows[1], epochs=0.5)
+    taught = [Job(task=task, row=row, seed=seed, trial=True, out=tmp_path / "together") for seed in (0, 1)]
+    accuracy.finish_together(taught, 2)
+    alone = replace(taught[0], out=tmp_path / "alone")
+    finish(alone)
+    for job in (taught[0], taught[0].teacher):
+        assert job is not None
+        made, expected = (f / "trained.safetensors" for f in (job.folder, replace(job, out=alone.out).folder))
+        assert made.read_bytes() == expected.read_bytes()
 
 
 def test_another_recipe_is_another_run(task: Task, tmp_path: Path) -> None:

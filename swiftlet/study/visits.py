@@ -31,7 +31,7 @@ from swiftlet.study.networks import Network
 
 Progress = Callable[[str, int, int], None]
 
-LEAST_VISITS = 3  # of each network
+LEAST_VISITS = 3  # of each network, and then more to those with fewer than this many at rest
 VISIT_SECONDS = 0.05  # for the whole network; its kernels take about as long
 LEAST_RUNS, MOST_PROFILED = 4, 12  # in one visit
 REFERENCE_SECONDS = 0.006  # before a visit, and again after it
@@ -92,9 +92,12 @@ class Visited:
             Visit(1000 * float(np.median(times)), [us[kernel.name] for kernel in self.kernels], max(before, after))
         )
 
+    def at_rest(self, rest_ms: float) -> list[Visit]:
+        return [visit for visit in self.visits if visit.reference_ms <= REST * rest_ms]
+
     def timed(self, rest_ms: float) -> Timed:
         """After the last visit: the median of those at rest; if there was none, the calmest one, and it says so."""
-        quiet = [visit for visit in self.visits if visit.reference_ms <= REST * rest_ms]
+        quiet = self.at_rest(rest_ms)
         used = quiet or [min(self.visits, key=lambda visit: visit.reference_ms)]
         us = np.median([visit.us for visit in used], axis=0).tolist()
         ms = float(np.median([visit.ms for visit in used]))
@@ -104,19 +107,28 @@ class Visited:
 def visit_all(
     networks: Sequence[Visited], reference: Reference, until: float, progress: Progress | None = None
 ) -> float:
-    """In rounds, in another order each time, as many as there is time for (on time.monotonic), but three at least.
+    """In rounds, in another order each time: three over all networks, then over those that met the machine at rest
+    less than three times, then over all again, until the time is up (on time.monotonic).
 
     Returns what the reference takes at best.
     """
     order, started = Random(0), monotonic()
     for done in count():
-        if done >= LEAST_VISITS and monotonic() + (monotonic() - started) / done > until:
-            break
-        for network in order.sample(networks, len(networks)):
+        due = networks
+        if done >= LEAST_VISITS:
+            best = _best(networks)
+            due = [network for network in networks if len(network.at_rest(best)) < LEAST_VISITS] or networks
+        for network in order.sample(due, len(due)):
+            if done >= LEAST_VISITS and monotonic() > until:
+                return _best(networks)
             if progress is not None:
                 left = max(1, int(until - started))
                 progress(f"timing networks, round {done + 1}", min(left, int(monotonic() - started)), left)
             network.visit(reference)
+    raise AssertionError("count() does not end")
+
+
+def _best(networks: Sequence[Visited]) -> float:
     return float(np.quantile([visit.reference_ms for network in networks for visit in network.visits], BEST))
 
 
