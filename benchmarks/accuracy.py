@@ -44,10 +44,10 @@ from swiftlet.data.split import Split
 from swiftlet.export.artifact import Artifact
 from swiftlet.export.onnx import graph_digest
 from swiftlet.files import write_atomically
+from swiftlet.gate import CALIBRATION, gate
 from swiftlet.progress import bars
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
-from swiftlet.shrink import CALIBRATION, shrink
 from swiftlet.signals import stoppable, terminable
 from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.distill import Teacher
@@ -242,7 +242,7 @@ def measured(job: Job, photos: Photos, learned: Pictures, held_back: Split, seco
         weights={},
     )
     some = np.random.default_rng(job.seed).permutation(len(learned.labels))[:CALIBRATION]
-    options = shrink(
+    options = gate(
         model,
         draft,
         Budget(runtime="onnxruntime"),

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from swiftlet.errors import SwiftletError as SwiftletError
     from swiftlet.fitting import Result as Result
     from swiftlet.fitting import fit as fit
+    from swiftlet.shrinking.verb import Shrunk as Shrunk
+    from swiftlet.shrinking.verb import shrink as shrink
     from swiftlet.zoo import create_model as create_model
     from swiftlet.zoo import list_models as list_models
     from swiftlet.zoo.scale import scale_width as scale_width
@@ -28,8 +30,10 @@ _HOME = {
     "fit": "fitting",
     "list_models": "zoo",
     "load_weights": "zoo.weights.load",
-    "scale_width": "zoo.scale",
     "save_weights": "zoo.weights.own",
+    "scale_width": "zoo.scale",
+    "shrink": "shrinking.verb",
+    "Shrunk": "shrinking.verb",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -30,6 +30,7 @@ from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import write_golden
 from swiftlet.export.onnx import graph_digest
 from swiftlet.files import write_atomically, write_json
+from swiftlet.gate import CALIBRATION, ParityError, gate, with_figures
 from swiftlet.plan import Candidate, Plan, Progress, candidates_for, make_plan
 from swiftlet.recipes import scaled
 from swiftlet.recipes.choose import choose, looks_grey
@@ -38,13 +39,13 @@ from swiftlet.report.gather import gather
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrink import CALIBRATION, ParityError, shrink, with_figures
 from swiftlet.signals import interruptible, stoppable, terminable
 from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.loop import Pictures, Training, accuracy
 from swiftlet.train.metrics import Metrics
 from swiftlet.train.recipe import Recipe
 from swiftlet.zoo.weights.facts import Pretrained
+from swiftlet.zoo.weights.own import save_weights
 
 FINISH_SECONDS = 8.0  # kept back from the training time for the test split, the last race and the report
 RACE_SECONDS = 2.0
@@ -328,8 +329,6 @@ class _Job:
     def _shrink(self, stage: str, name: str) -> dict[str, Any]:
         self.progress(f"shrinking and checking {name}", 0, 0)
         candidate = self.plan.find(name).candidate
-        model = candidate.build(len(self.photos.classes), self.seed)
-        model.load_state_dict(load_checkpoint(self._folder("train") / f"{stage}.safetensors")[0])
         draft = Artifact(
             network=candidate.network,
             arguments=candidate.arguments | {"num_classes": len(self.photos.classes)},
@@ -342,20 +341,20 @@ class _Job:
             weights=self._weights_of(candidate),
         )
         some = np.random.default_rng(self.seed).permutation(len(self.photos.train))[:CALIBRATION]
-        shrunk = shrink(
-            model,
+        passed = gate(
+            self._trained(stage, candidate),
             draft,
             self.budget,
             calibration=self.photos.train.subset(some).pixels(draft.contract),
             val=self.photos.val,
             val_pixels=self._pixels("val", draft.contract),
         )
-        for precision, option in shrunk.options.items():
+        for precision, option in passed.options.items():
             write_atomically(self._file(stage, precision), option.file)
         return {
             "candidate": name,
-            "chosen": shrunk.chosen,
-            "accuracy": shrunk.options[shrunk.chosen].scored.accuracy if shrunk.chosen else 0.0,
+            "chosen": passed.chosen,
+            "accuracy": passed.options[passed.chosen].scored.accuracy if passed.chosen else 0.0,
             "options": {
                 precision: {
                     "accuracy": option.scored.accuracy,
@@ -363,9 +362,14 @@ class _Job:
                     "parity_max_abs": option.parity,
                     "refused": option.refused,
                 }
-                for precision, option in shrunk.options.items()
+                for precision, option in passed.options.items()
             },
         }
+
+    def _trained(self, stage: str, candidate: Candidate) -> nn.Module:
+        model = candidate.build(len(self.photos.classes), self.seed)
+        model.load_state_dict(load_checkpoint(self._folder("train") / f"{stage}.safetensors")[0])
+        return model
 
     def _offers(self) -> dict[str, dict[str, Any]]:
         """The stored offers by the stage that made them, in the order of their names."""
@@ -435,6 +439,9 @@ class _Job:
             recipe="{.name}: {}".format(*self._choice(pretrained=candidate.pretrained is not None)),
         )
         write_atomically(folder / "model.onnx", delivered)
+        model = self._trained(stage, candidate)
+        licence = result.weights.get("licence", "not stated")
+        save_weights(model, folder / "model.safetensors", contract=contract, licence=licence)
         write_golden(folder / "golden", classifier.scores, contract, self._golden_photos())
         artifact = read_artifact(read_onnx(delivered))
         assert artifact is not None  # we have just written it

@@ -311,7 +311,7 @@ def _try(candidate: Candidate, budget: Budget, num_classes: int, seed: int) -> P
         if budget.latency_ms is not None and p50 <= budget.latency_ms < p50 * LATENCY_MARGIN:
             over[precision]["latency_ms"] = f"{p50:.3g} is too close to {budget.latency_ms:g} to be sure of it"
     slower, at_least, _ = compare(timed["float32"].rounds_ms, timed["int8"].rounds_ms)
-    if at_least > LATENCY_MARGIN:
+    if at_least > LATENCY_MARGIN and not over["float32"]:
         over["int8"]["slower"] = f"int8 takes {slower:.1f} x the time of float32"
     return Planned(candidate=candidate, costs=costs, over=over)
 

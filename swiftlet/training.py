@@ -7,10 +7,10 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,19 +20,22 @@ from swiftlet._version import __version__
 from swiftlet.budget import Budget
 from swiftlet.check import load_classifier, score
 from swiftlet.data.contract import InputContract
-from swiftlet.data.photos import Photos, load_photos
+from swiftlet.data.photos import Photos, Split, load_photos
+from swiftlet.data.read_ahead import Pixels, ReadAhead, in_batches, pixels_of
+from swiftlet.data.shard_place import is_address
 from swiftlet.errors import BadInput
 from swiftlet.export.artifact import Artifact
 from swiftlet.export.golden import write_golden
 from swiftlet.files import write_atomically
+from swiftlet.gate import export_float, with_figures
 from swiftlet.plan import Progress, sides_for
 from swiftlet.recipes import get_recipe, scaled
 from swiftlet.recipes.choose import FINAL, PICTURE_MS, choose, looks_grey
 from swiftlet.run import Run
-from swiftlet.shrink import export_float, with_figures
 from swiftlet.signals import Terminated, interruptible, stoppable, terminable
 from swiftlet.train.checkpoint import Checkpoints
 from swiftlet.train.distributed import Compress, Ranks, joined
+from swiftlet.train.draws import shuffled
 from swiftlet.train.engine import Engine
 from swiftlet.train.fastest import fastest
 from swiftlet.train.loop import Pictures, Training, accuracy
@@ -47,6 +50,7 @@ from swiftlet.zoo.weights.pretrained import describe
 EVALUATIONS = 50  # of a run, at most; otherwise one an epoch
 LONG, LONG_MINUTES = 2000, 5.0  # steps or minutes from which it pays to find out how a step is computed fastest
 PROBE = 6  # steps that are timed to see how many a number of minutes holds
+AHEAD = 2  # batches that are read before they are needed, where memory does not hold the pictures
 SPENT = 0.9  # share of these minutes that goes to steps; the rest to photos, evaluations and the file
 NO_LICENCE = "not stated"
 
@@ -122,7 +126,9 @@ def train(
 ) -> Trained:
     """Train one network by one recipe, and write OUT/model.safetensors and OUT/model.onnx.
 
-    `photos` as in fit. `model`: a network of the zoo, or trained weights to start from (create_model's `pretrained`).
+    `photos` as in fit, or shards at an address (load_photos). Pictures that fill more than half of the memory are read
+    again each time, while the network is trained; the result is the same to the bit. `model`: a network of the zoo, or
+    trained weights to start from (create_model's `pretrained`).
     `side` is by default that of these weights, or one that suits the photos; `recipe`, one that suits photos and time.
     `changes` are fields of the recipe and their values; a batch moves the learning rate along unless that is given too.
     How long: `epochs`, or `minutes`, from which the steps are computed once, by a few that are timed; by default the
@@ -134,15 +140,16 @@ def train(
     for. The engine is the fastest on rank 0 if the run is long enough to find out. Raises BadPhotos, BadInput,
     BadFile, RunBusy, CannotSave, WorkerLost.
     """
-    source = None if photos is None else Path(photos)
-    default = f"{source.resolve().stem if source else 'digits'}-{model}"
-    folder = Path(out) if out is not None else Path("runs") / default
+    source = photos if photos is None or is_address(photos) else Path(photos)
+    name = source.resolve().stem if isinstance(source, Path) else (source or "digits").rstrip("/").rpartition("/")[2]
+    folder = Path(out) if out is not None else Path("runs") / f"{name}-{model}"
     report = progress or (lambda *_: None)
     with (
         joined(compress=compress, sync_bn=sync_bn) as ranks,
         terminable(),
         ranks.watched(lambda: "outside of the steps"),
         Run(folder) if ranks.first else nullcontext() as run,
+        ExitStack() as readers,
     ):
         data = load_photos(source, seed=seed, progress=progress)
         job = _job(data, model, arguments or {}, side, recipe, changes or {}, epochs, minutes, accumulate, seed)
@@ -151,7 +158,7 @@ def train(
         if run:
             run.claim(facts)
         finished = ranks.told(run and run.stored("result"))
-        return Trained.from_json(finished) if finished else _Work(job, data, ranks, folder, run, report).do()
+        return Trained.from_json(finished) if finished else _Work(job, data, ranks, folder, run, report, readers).do()
 
 
 def _job(
@@ -251,6 +258,7 @@ class _Work:
     folder: Path
     run: Run | None  # rank 0 has it
     progress: Progress
+    readers: ExitStack  # closes what reads pictures
 
     def do(self) -> Trained:
         job, data = self.job, self.data
@@ -259,9 +267,9 @@ class _Work:
         started_from = _read(model)
         # a little larger than the network's side, where the photos have the pixels: random crops stay sharp
         canvas = min(round(1.25 * job.contract.side), max(job.contract.side, data.audit.median_short_side))
-        pixels = data.train.pixels(replace(job.contract, side=canvas), quick=True, progress=self.progress)
-        validation = data.val.pixels(job.contract, progress=self.progress)
-        pictures = Pictures(pixels, data.train.labels)
+        pixels = self._pixels(data.train, replace(job.contract, side=canvas), quick=True)
+        validation = self._pixels(data.val, job.contract)
+        pictures = Pictures(cast(Pixels, pixels), data.train.labels)  # the loop asks for its shape and for rows
         self.ranks.check_same({"weights": started_from})
         way = Way.from_json(self._stage("way", lambda: asdict(self._way(model, pictures))))
         training = self._training(model, pictures, way)
@@ -322,7 +330,7 @@ class _Work:
         probe.run(progress=lambda *_: marks.append(time.perf_counter()))
         return replace(way, steps=max(1, int(SPENT * job.minutes * 60 / float(np.median(np.diff(marks))))))
 
-    def _train(self, training: Training, evaluated: nn.Module, validation: np.ndarray) -> None:
+    def _train(self, training: Training, evaluated: nn.Module, validation: Pixels | ReadAhead) -> None:
         """To the end, or to a signal: then all is saved, and every rank raises what the one that heard it does."""
         labels, recipe = self.data.val.labels, training.recipe
         part = self.ranks.part(len(labels))
@@ -334,11 +342,15 @@ class _Work:
 
         def show(step: int, steps: int, loss: float) -> None:
             nonlocal right, first
+            self._expect(training)
             if step % every == 0 or step == steps:
                 found = self.ranks.share((training.averaged(), {}))  # BatchNorm's statistics are rank 0's
                 assert found is not None
                 evaluated.load_state_dict(found[0])
-                ours = accuracy(evaluated, validation[part], labels[part], training.contract) * len(labels[part])
+                ours = 0
+                for piece, images in in_batches(validation, part):
+                    share = accuracy(evaluated, images, labels[piece], training.contract)
+                    ours += round(share * len(images))
                 right = self.ranks.mean(ours) * self.ranks.world / len(labels)
                 if metrics is not None:
                     metrics.write({"step": step, "validation_accuracy": right})
@@ -358,8 +370,26 @@ class _Work:
             if not training.run(checkpoints=checkpoints, metrics=metrics, should_stop=stop, progress=show):
                 raise Terminated if self.ranks.mean(terminated()) > 0 else KeyboardInterrupt
 
+    def _pixels(self, split: Split, contract: InputContract, *, quick: bool = False) -> Pixels | ReadAhead:
+        pixels = pixels_of(split, contract, quick=quick, progress=self.progress)
+        if isinstance(pixels, ReadAhead):
+            self.readers.callback(pixels.close)
+        return pixels
+
+    def _expect(self, training: Training) -> None:
+        """Have the pictures of the next steps read while this one is computed, where memory does not hold them."""
+        pixels = cast(Pixels | ReadAhead, training.pictures.pixels)
+        if isinstance(pixels, ReadAhead):
+            size = min(training.recipe.batch, len(pixels))
+            rows = []
+            for step in range(training.step, min(training.step + AHEAD, training.steps)):
+                epoch, place = divmod(step, training.per_epoch)  # as Training orders them
+                order = shuffled(np.arange(place * size, (place + 1) * size), len(pixels), training.seed, epoch)
+                rows.append(order[self.ranks.part(size)])
+            pixels.expect(np.concatenate([np.empty(0, np.int64), *rows]))
+
     def _deliver(
-        self, model: nn.Module, training: Training, started_from: dict[str, str], validation: np.ndarray
+        self, model: nn.Module, training: Training, started_from: dict[str, str], validation: Pixels | ReadAhead
     ) -> Trained:
         """Both files, the ONNX one with its figures inside and its golden pictures beside it."""
         assert self.run is not None
@@ -380,7 +410,7 @@ class _Work:
             weights=started_from,
         )
         _, exported = export_float(model, draft, Budget(runtime="onnxruntime"))
-        scored = score(exported.classifier, self.data.val, validation)
+        scored = score(exported.classifier, self.data.val, cast(Pixels, validation))  # it asks for slices
         file = with_figures(exported.file, scored, "validation")
         write_golden(folder / "golden", load_classifier(file).scores, job.contract, [])
         write_atomically(folder / "model.onnx", file)

@@ -72,7 +72,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
     np.savez(tmp_path / "light.npz", **arrays)
     monkeypatch.setenv("SWIFTLET_DATA", str(tmp_path))
     monkeypatch.setattr(accuracy, "GATE", 20)
-    monkeypatch.setattr("swiftlet.shrink.RACE_SECONDS", 0.05)
+    monkeypatch.setattr("swiftlet.gate.RACE_SECONDS", 0.05)
     row = Row(
         budget=Budget(size_bytes=1_000),
         network="mobilenet_v1",

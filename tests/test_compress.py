@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 from swiftlet.compress import quantize as quantize_module
+from swiftlet.compress.calibrate import find_grid
+from swiftlet.compress.equalize import equalize
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import FakeQuantize, quantize
 from swiftlet.compress.record import Record
@@ -64,6 +66,13 @@ def fold_then_quantize(model: nn.Module) -> tuple[fx.GraphModule, Record]:
     return eight_bits(fold_batchnorm(model)[0])
 
 
+def without_relu6(model: nn.Module) -> nn.Module:
+    """In place: ReLU6 is not homogeneous."""
+    for path in [path for path, module in model.named_modules() if isinstance(module, nn.ReLU6)]:
+        model.set_submodule(path, nn.ReLU())
+    return model
+
+
 def scores(model: nn.Module, images: Tensor = IMAGES) -> Tensor:
     with torch.inference_mode():
         return model(images)
@@ -77,6 +86,7 @@ def structure(model: fx.GraphModule) -> tuple[str, list[tuple[str, torch.Size]]]
 TRANSFORMS: list[tuple[str, Callable, Callable[[nn.Module], nn.Module], float]] = [
     ("fold_batchnorm", fold_batchnorm, lambda model: model, 1e-5),
     ("quantize", eight_bits, lambda model: fold_batchnorm(model)[0], 0.03),
+    ("equalize", equalize, lambda model: fold_batchnorm(without_relu6(model))[0], 1e-5),
 ]
 
 
@@ -270,7 +280,7 @@ def test_rectifiers_go_only_where_the_grid_clips_like_them(small, monkeypatch):
         ((7 / 255, 0), ["ReLU6", "ReLU6"]),  # the top of the grid is above 6: only ReLU6 can clip there
         ((5 / 255, 1), ["ReLU", "ReLU6", "ReLU6"]),  # the grid reaches below 0
     ):
-        monkeypatch.setattr(quantize_module, "_best_grid", lambda values, grid=grid: grid)
+        monkeypatch.setattr(quantize_module, "find_grid", lambda values, method, grid=grid: grid)
         new, _ = eight_bits(folded)
         assert kinds(new) == left
         steps, zero = grid
@@ -340,7 +350,7 @@ def test_calibration_needs_images_and_nothing_but_ranges_of_them(small):
 )
 def test_the_best_grid_is_legal_and_never_worse_than_min_and_max(values, factor, shift):
     x = torch.tensor(values) * factor + shift
-    scale, zero = quantize_module._best_grid(x)
+    scale, zero = find_grid(x)
     assert scale > 0 and type(zero) is int and 0 <= zero <= 255
     rounded = FakeQuantize(scale, zero)
     assert rounded(torch.zeros(1)) == 0

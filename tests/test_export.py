@@ -26,10 +26,11 @@ from swiftlet.errors import BadFile, BadInput
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import golden_record, parity, write_golden
 from swiftlet.export.onnx import FUNCTIONS, MODULES, contract_grid, export_onnx, graph_digest, with_metadata
+from swiftlet.gate import largest_difference
 from swiftlet.layers.padding import SameConv2d, SameMaxPool2d
 from swiftlet.report.gather import snippet
 from swiftlet.runtime import get_runtime
-from swiftlet.shrink import largest_difference
+from swiftlet.runtime.kernels import optimised
 from swiftlet.zoo import create_model
 
 CONTRACT = InputContract(side=16)
@@ -62,12 +63,13 @@ class Everything(nn.Module):
         self.twice = nn.Conv2d(16, 16, 1)
         self.acts = nn.ModuleList((nn.ReLU(), nn.ReLU6(), nn.Hardsigmoid(), nn.Hardswish(), nn.Sigmoid(), nn.SiLU()))
         self.tanh = nn.Tanh()
+        self.pad, self.clip = nn.ZeroPad2d((1, 0, 0, 2)), nn.Hardtanh(-0.5, 2.0)
         self.fake, self.drop, self.same = FakeQuantize(0.125, 99), nn.Dropout(), nn.Identity()
         self.squeeze, self.flat = nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten()
         self.fc, self.head = nn.Linear(48, 9, bias=False), nn.Linear(9, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.plain_bn(self.bn(self.grouped(self.conv(x))))
+        x = self.plain_bn(self.bn(self.grouped(self.conv(self.clip(self.pad(x))))))
         x = x + self.average(self.lrn(x)) * self.tanh(x)
         seen = self.halves(self.kept(self.uneven(self.same_pool(self.same_conv(x)))))
         left, right = torch.chunk(self.shuffle(x), 2, dim=1)
@@ -234,8 +236,10 @@ def test_an_int8_file_holds_integers_only():
     for node in graph.node:
         if node.op_type in ("Conv", "Gemm"):  # every input behind a DequantizeLinear: a runtime can fuse them all
             moved = next((n for n in graph.node if n.output[0] == node.input[0]), None)
-            first = moved.input[0] if moved.op_type == "Flatten" else node.input[0]
+            first = moved.input[0] if moved.op_type == "Reshape" else node.input[0]
             assert [produced[name] for name in (first, *node.input[1:])] == ["DequantizeLinear"] * 3, node.name
+    ran = {node.op_type for node in optimised(export_onnx(integer, CONTRACT)).graph.node}
+    assert {"QLinearConv", "QGemm"} < ran and "DequantizeLinear" not in ran  # and ONNX Runtime does
 
 
 # --- metadata -------------------------------------------------------------------------------------------------------

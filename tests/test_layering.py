@@ -16,14 +16,15 @@ ROOT = Path(swiftlet.__file__).parent
 LEVELS = (
     ("errors", "_version"),
     ("files", "budget", "signals"),
-    ("layers", "data", "compress", "cost"),
-    ("zoo", "runtime", "export"),
+    ("layers", "data", "cost"),
+    ("compress",),
+    ("zoo", "runtime", "export", "pack"),
     ("train",),
     ("recipes",),
     ("plan", "check", "run"),
-    ("shrink", "timing", "doctor", "progress", "catalogue"),
+    ("gate", "timing", "doctor", "progress", "catalogue"),
     ("report", "study"),
-    ("fitting", "training"),
+    ("fitting", "training", "shrinking"),
     ("cli",),
     ("__main__",),
 )
@@ -115,7 +116,7 @@ def test_imports_point_down_and_go_in_no_circle():
         ("data.deal", "def f():\n    from swiftlet.zoo import card", "swiftlet.data.deal imports swiftlet.zoo.card"),
         ("export.onnx", "from swiftlet import zoo", "swiftlet.export.onnx imports swiftlet.zoo"),
         ("export.golden", "import swiftlet.runtime", "swiftlet.export.golden imports swiftlet.runtime"),  # sideways
-        ("shrink", "from swiftlet.report.build import build_report", "swiftlet.shrink imports swiftlet.report.build"),
+        ("gate", "from swiftlet.report.build import build_report", "swiftlet.gate imports swiftlet.report.build"),
         ("fitting", "import swiftlet.cli", "swiftlet.fitting imports swiftlet.cli"),
         ("", "from swiftlet.cli import main", "swiftlet imports swiftlet.cli"),
         ("budget", "from swiftlet import Cost", "swiftlet.budget imports swiftlet"),

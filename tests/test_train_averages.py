@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swiftlet.compress.sparsify import Gradual, masked
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.recipes import get_recipe
@@ -136,3 +137,16 @@ def test_gradients_are_clipped_to_their_common_norm(clip):
         assert moved == pytest.approx(0.1 * 0.01, rel=1e-2)
     else:
         assert moved > 0.1
+
+
+def test_the_delivered_network_has_the_masks_of_the_last_step():
+    rng = np.random.default_rng(0)
+    pictures = Pictures(rng.integers(0, 256, (32, 16, 16, 3), np.uint8), rng.integers(0, 2, 32))
+    model = masked(classifier())
+    recipe = Recipe(name="test", batch=8, lr=0.01, ema=0.5)
+    training = Training(model, pictures, CONTRACT, recipe, steps=12, seed=0)
+    training.run(progress=Gradual(model, 0.75, every=2))
+    delivered = training.delivered()
+    masks = [name for name in delivered if name.endswith("pruned")]
+    assert masks and all(torch.equal(delivered[name], model.state_dict()[name]) for name in masks)
+    assert sum(int(delivered[name].sum()) for name in masks) == round(0.75 * 180)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from swiftlet._version import __version__
-from swiftlet.cli import jobs, measure, study, training
+from swiftlet.cli import jobs, measure, pack, shards, shrinking, study, training
 from swiftlet.errors import Infeasible, SwiftletError
 from swiftlet.signals import Terminated
 
@@ -58,7 +58,7 @@ def _told(name: str, verb: Callable[..., int]) -> Callable[..., int]:
         try:
             return verb(*args, **options)
         except KeyboardInterrupt:
-            onward = "the same command goes on from here" if name in ("fit", "train") else "nothing was kept"
+            onward = "the same command goes on from here" if name in ("fit", "train", "shrink") else "nothing was kept"
             raise _Interrupted(f"interrupted; {onward}") from None
 
     return call
@@ -89,11 +89,16 @@ VERBS: dict[str, Callable[..., int]] = {
     "fit": jobs.fit,
     "plan": jobs.plan,
     "train": training.train,
+    "shrink": shrinking.shrink,
+    "shards": shards.shards,
     "show": jobs.show,
     "list": measure.list_,
     "count": measure.count,
     "time": measure.time_,
     "check": measure.check,
+    "pack": pack.pack,
+    "unpack": pack.unpack,
+    "fuzz": pack.fuzz,
     "study": study.study,
     "doctor": measure.doctor,
 }

@@ -220,10 +220,7 @@ def check(
     runtime: Annotated[str, typer.Option(help="What runs the file; doctor lists them.")] = "onnxruntime",
     threads: options.Threads = 1,
     labels: Annotated[Path | None, typer.Option(help="Names of a foreign file's outputs, one a line.")] = None,
-    normalize: Annotated[
-        str | None,
-        typer.Option(help="What a foreign file sees: 'MEAN STD', each 1 or 3 numbers in 0..255, comma-separated."),
-    ] = None,
+    normalize: options.Normalize = None,
     json_: options.Json = False,
 ) -> int:
     """Measure a file: accuracy on photos, bytes, milliseconds, and that it gives the answers it was exported with."""
@@ -231,7 +228,7 @@ def check(
 
     budget = options.budget(max_ms, max_kb, None, threads=threads, runtime=runtime)
     names = None if labels is None else tuple(labels.read_text(encoding="utf-8").splitlines())
-    contract = None if normalize is None else _normalisation(normalize)
+    contract = None if normalize is None else options.normalisation(normalize)
     done = run(file, photos, budget=budget, runtime=runtime, threads=threads, contract=contract, labels=names)
     passed = not done.over and done.parity_ok is not False
     if json_:
@@ -274,16 +271,3 @@ def doctor(json_: options.Json = False) -> int:
         for name, value in report.items():
             print(f"{name:<{width}}{value if not isinstance(value, bool) else 'yes' if value else 'NO'}")
     return int(not report["ok"])
-
-
-def _normalisation(text: str) -> Any:
-    from swiftlet.data.contract import InputContract
-
-    try:
-        triples: Any = [[float(n) for n in part.split(",")] for part in text.split()]
-        mean, std = (tuple(t * 3 if len(t) == 1 else t) for t in triples)
-        return InputContract(side=224, mean=mean, std=std)
-    except ValueError as error:
-        raise BadInput(
-            f"--normalize {text!r}: write mean and std, as in '127.5 127.5' or '124,116,104 58,57,57'"
-        ) from error

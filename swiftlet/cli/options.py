@@ -17,7 +17,8 @@ from swiftlet.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Photos = Annotated[
-    Path | None, typer.Argument(help="A folder per class, or an .npz file. Without: the built-in handwritten digits.")
+    Path | None,
+    typer.Argument(help="A folder per class, an .npz file, or shards. Without: the built-in handwritten digits."),
 ]
 MaxMs = Annotated[float | None, typer.Option(help="Limit: median milliseconds for one picture.")]
 MaxKb = Annotated[float | None, typer.Option(help="Limit: kilobytes (1000 bytes) of the file.")]
@@ -26,6 +27,10 @@ MaxDrop = Annotated[float, typer.Option(help="Accuracy points that int8 may cost
 Minutes = Annotated[float, typer.Option(help="Time for everything, training included.")]
 Threads = Annotated[int, typer.Option(help="Threads that the file runs on.")]
 Seed = Annotated[int, typer.Option(help="Decides splits, initial weights and augmentation.")]
+Normalize = Annotated[
+    str | None,
+    typer.Option(help="What a foreign file sees: 'MEAN STD', each 1 or 3 numbers in 0..255, comma-separated."),
+]
 Pretrained = Annotated[
     str | None,
     typer.Option(
@@ -115,3 +120,16 @@ def quantity(text: str, units: dict[str, float], flag: str) -> float:
             except ValueError:
                 break
     raise BadInput(f"{flag} {text}: write a number with its unit, {' or '.join(units)}")
+
+
+def normalisation(text: str) -> Any:
+    from swiftlet.data.contract import InputContract
+
+    try:
+        triples: Any = [[float(n) for n in part.split(",")] for part in text.split()]
+        mean, std = (tuple(t * 3 if len(t) == 1 else t) for t in triples)
+        return InputContract(side=224, mean=mean, std=std)
+    except ValueError as error:
+        raise BadInput(
+            f"--normalize {text!r}: write mean and std, as in '127.5 127.5' or '124,116,104 58,57,57'"
+        ) from error

@@ -22,6 +22,7 @@ def study(
     threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 1,
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
     seconds: Annotated[float, typer.Option(help="Time for each case on each runtime.")] = 0.3,
+    data: Annotated[Path | None, typer.Option(help="deep-compression: MNIST as an .npz file.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for NAME.html, .png and .json.")] = Path("runs/studies"),
     quick: Annotated[bool, typer.Option("--quick", help="A coarse grid: to see that it works.")] = False,
     seed: Annotated[int, typer.Option(help="Decides random weights and the order of the races.")] = 0,
@@ -41,8 +42,8 @@ def study(
             options.print_json({"studies": STUDIES})
             return 0
         for each, question in STUDIES.items():
-            print(f"{each:<14}{question}")
-        print(f"{'tables':<14}times of kernels, from which latency is predicted; takes --threads, --quick, --json")
+            print(f"{each:<18}{question}")
+        print(f"{'tables':<18}times of kernels, from which latency is predicted; takes --threads, --quick, --json")
         print(f"next      {options.command()} study {next(iter(STUDIES))}")
         return 0
     if name == "tables":
@@ -57,7 +58,7 @@ def study(
             quick=quick,
             progress=progress,
         )
-        finding, paths = run_study(name, bench, out, " ".join(["swiftlet", *sys.argv[1:]]))
+        finding, paths = run_study(name, bench, out, " ".join(["swiftlet", *sys.argv[1:]]), data)
     if json_:
         options.print_json(finding.to_json() | {"files": {kind: str(path) for kind, path in paths.items()}})
         return 0

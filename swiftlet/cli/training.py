@@ -12,7 +12,9 @@ from swiftlet.cli import options
 
 
 def train(
-    photos: options.Photos = None,
+    photos: Annotated[
+        str | None, typer.Argument(help="As for fit, or shards, also at an address: s3://bucket/shards.")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="A network of the zoo, or trained weights to start from: timm/NAME or a file.")
     ] = "mobilenet_v2",
@@ -59,7 +61,8 @@ def train(
         options.print_json(asdict(result))
     elif first:
         show_trained(asdict(result))
-        print(f"next      {options.command()} check {result.file}{f' {photos}' if photos else ''}")
+        local = f" {photos}" if photos and "://" not in photos else ""
+        print(f"next      {options.command()} check {result.file}{local}")
     return 0
 
 

@@ -52,7 +52,7 @@ def fold_batchnorm(model: nn.Module) -> tuple[fx.GraphModule, Record]:
         if len(source.users) > 1 or sum(n.target == source.target for n in new.graph.nodes) > 1:
             skipped.append((node.target, f"{source.target} also feeds something else"))
             continue
-        new.set_submodule(source.target, fuse_conv_bn_eval(conv, bn))
+        new.set_submodule(source.target, fuse_conv_bn_eval(conv, bn).requires_grad_())  # the new bias too
         node.replace_all_uses_with(source)
         new.graph.erase_node(node)
         changed.append(node.target)

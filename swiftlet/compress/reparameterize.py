@@ -55,7 +55,9 @@ def deployed(model: nn.Module) -> tuple[fx.GraphModule, tuple[Record, ...]]:
 
     Raises BadInput in training mode.
     """
-    plain, records = folded(model)
+    plain = trace(copy.deepcopy(model))
+    _drop_identities(plain)
+    plain, records = folded(plain)
     if not any(_parallel(plain, _terms(node)) for node in plain.graph.nodes if _is_sum(node)):
         return plain, records
     try:

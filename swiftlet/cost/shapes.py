@@ -299,6 +299,7 @@ EVALUATE: dict[str, Callable[..., Any]] = {
     "Identity": lambda a, x: x,
     "Cast": lambda a, x: x.astype(helper.tensor_dtype_to_np_dtype(a["to"])) if a["to"] in BYTES else None,
     "Add": _broadcast(np.add),
+    "Clip": lambda a, x, low=None, high=None: np.clip(x, a.get("min", low), a.get("max", high), out=np.empty_like(x)),
     "Sub": _broadcast(np.subtract),
     "Mul": _broadcast(np.multiply),
     "Div": _broadcast(_div),

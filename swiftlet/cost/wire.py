@@ -20,17 +20,17 @@ WEIGHTS = (4, 9, 10)  # of a tensor: float_data (packed), raw_data, double_data 
 
 def check_wire(data: bytes) -> None:
     """Raise BadFile if the bytes are no protobuf message, or hold more structure than a network has."""
-    weights = fields = 0
+    weights = seen = 0
     todo = [("model", 0, len(data))]
     while todo:
         kind, start, end = todo.pop()
-        for field, low, high in _fields(data, start, end):
-            fields += 1
+        for field, low, high in fields(data, start, end):
+            seen += 1
             if kind == "tensor":
                 weights += high - low if field in WEIGHTS else 0
             elif field in PATHS[kind]:
                 todo.append((PATHS[kind][field], low, high))
-            if fields > MAX_FIELDS:
+            if seen > MAX_FIELDS:
                 raise BadFile(f"more than {MAX_FIELDS:,} fields; no image network has that many")
     if len(data) - weights > MAX_STRUCTURE:
         raise BadFile(
@@ -39,7 +39,7 @@ def check_wire(data: bytes) -> None:
         )
 
 
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(field number, start, end) of each field of the message in data[start:end]; numbers have no length."""
     position = start
     while position < end:

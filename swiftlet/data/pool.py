@@ -20,9 +20,10 @@ def each(work: Callable[[int], T], count: int, *, threads: int, stage: str, prog
         return [work(index) for index in range(start, min(start + CHUNK, count))]
 
     results: list[T] = []
+    starts = range(0, count, CHUNK)
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for part in pool.map(run, range(0, count, CHUNK)):
+            for part in map(run, starts) if threads == 1 else pool.map(run, starts):
                 results += part
                 if progress is not None:
                     progress(stage, len(results), count)

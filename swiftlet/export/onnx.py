@@ -30,6 +30,7 @@ from swiftlet.layers.padding import SameConv2d, SameMaxPool2d, same_pads
 
 OPSET, IR_VERSION = 13, 7  # the floor: per-channel QuantizeLinear needs 13; ONNX Runtime reads these since 1.7 (2021)
 MAX_METADATA = 1_000_000
+PACKING = 400  # bytes that the operations which unpack one tensor take in a file
 
 Node = Any  # an fx.Node: torch types its args so broadly that every use would need a cast
 
@@ -186,19 +187,71 @@ class _Graph:
         centred = self.op("Sub", self.op("Cast", image, to=TensorProto.FLOAT), self.const(mean))
         return self.op("Div", centred, self.const(std))
 
-    def parameters(self, layer: Any) -> list[str]:
-        """Weight and bias as float constants, or, if quantized, as integers with their scales."""
+    def parameters(self, layer: Any, *, zeros: bool = False) -> list[str]:
+        """Weight and bias as float constants, or, if quantized, as integers with their scales.
+
+        `zeros`: with zero points that are 0 said, too; without them ONNX Runtime takes no Gemm for an integer one.
+        """
         weight = layer.weight.detach().numpy()
         bias = None if layer.bias is None else layer.bias.detach().numpy()
-        if "weight_scale" not in dict(layer.named_buffers()):
-            return [self.const(weight)] + ([] if bias is None else [self.const(bias)])
+        buffers = dict(layer.named_buffers())
+        if "weight_scale" not in buffers:
+            stored = self.unpacked(layer, weight) if "code_scale" in buffers else self.const(weight)
+            return [stored] + ([] if bias is None else [self.const(bias)])
         scale, bias_scale = layer.get_buffer("weight_scale").numpy(), layer.get_buffer("bias_scale").numpy()
         steps = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
-        out = [self.op("DequantizeLinear", self.const(steps), self.const(scale), axis=0)]
+        zero = [self.const(np.zeros(len(scale), np.int8))] if zeros else []
+        out = [self.op("DequantizeLinear", self.steps(steps), self.const(scale), *zero, axis=0)]
         if bias is not None:
             steps = np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32)
             out.append(self.op("DequantizeLinear", self.const(steps), self.const(bias_scale), axis=0))
         return out
+
+    def steps(self, steps: Any) -> str:
+        """int8 weights, which take fewer bits in the file if they are small, and are unpacked when it is loaded."""
+        largest = int(np.abs(steps).max())
+        width = _width(steps.size, 2 if largest < 2 else 4 if largest < 8 else 8)
+        if width == 8:
+            return self.const(steps)
+        middle = 2 ** (width - 1)
+        codes = self.codes((steps + middle).astype(np.uint8), width)
+        return self.op("Cast", self.op("Sub", codes, self.const(np.int32(middle))), to=TensorProto.INT8)
+
+    def codes(self, codes: Any, width: int) -> str:
+        """Whole numbers from fields of `width` bits in bytes: the first share of them lies in the lowest bits."""
+        if width == 8:
+            return self.const(codes)
+        shifts = width * np.arange(8 // width, dtype=np.uint8)[:, None]
+        packed = self.const(np.bitwise_or.reduce(codes.reshape(len(shifts), -1) << shifts))
+        powers, size = self.const(np.int32(1) << shifts.astype(np.int32)), self.const(np.int32(2**width))
+        shifted = self.op("Div", self.op("Cast", packed, to=TensorProto.INT32), powers)
+        fields = self.op("Sub", shifted, self.op("Mul", self.op("Div", shifted, size), size))
+        return self.op("Reshape", fields, self.const(np.array(codes.shape)))
+
+    def unpacked(self, layer: Any, weight: Any) -> str:
+        """Float weights from codes of 2, 4 or 8 bits, see compress/weight_only.py: (code - zero) x scale.
+
+        Nothing but arithmetic on constants, which runtimes do once, when they load the file. ONNX Runtime keeps a
+        DequantizeLinear for its integer kernels instead, and runs it for every picture where there is none.
+        """
+        scale, zero = (layer.get_buffer(name).numpy().reshape(-1, 1) for name in ("code_scale", "code_zero"))
+        codes = (np.rint(weight.reshape(len(scale), -1) / scale) + zero).astype(np.uint8)  # (rows, weights of a grid)
+        shape = weight.shape if len(scale) == len(weight) else codes.shape
+        column = (-1, *[1] * (len(shape) - 1))
+        value = self.codes(codes.reshape(shape), _width(codes.size, int(layer.get_buffer("code_bits"))))
+        value = self.op("Cast", value, to=TensorProto.FLOAT)
+        if (zero == zero[0]).all():
+            centre = self.const(np.float32(zero[0, 0]))
+        else:
+            centre = self.op("Cast", self.const(zero.reshape(column)), to=TensorProto.FLOAT)
+        value = self.op("Mul", self.op("Sub", value, centre), self.const(scale.reshape(column)))
+        return value if shape == weight.shape else self.op("Reshape", value, self.const(np.array(weight.shape)))
+
+
+def _width(size: int, bits: int) -> int:
+    """The bits that a file gives each of `size` codes of `bits`: 2 or 4 where they fill bytes and it pays, else 8."""
+    pays = (w for w in (2, 4) if w >= bits and size % (8 // w) == 0 and size * (8 - w) // 8 > PACKING)
+    return next(pays, 8)
 
 
 def contract_grid(contract: InputContract) -> tuple[float, int] | None:
@@ -257,7 +310,7 @@ def _conv(graph: _Graph, node: Node) -> str:
 
 
 def _linear(graph: _Graph, node: Node) -> str:
-    layer = graph.parameters(graph.modules[node.target])
+    layer = graph.parameters(graph.modules[node.target], zeros=True)
     return graph.op("Gemm", _input(graph, node), *layer, name=node.target, transB=1)
 
 
@@ -285,6 +338,16 @@ def _hardswish(graph: _Graph, node: Node) -> str:
 
 def _silu(graph: _Graph, node: Node) -> str:
     return graph.op("Mul", _input(graph, node), graph.op("Sigmoid", _input(graph, node)))
+
+
+def _zero_pad(graph: _Graph, node: Node) -> str:
+    left, right, top, bottom = graph.modules[node.target].padding
+    return graph.op("Pad", _input(graph, node), graph.const(np.array([0, 0, top, left, 0, 0, bottom, right])))
+
+
+def _hardtanh(graph: _Graph, node: Node) -> str:
+    clip = graph.modules[node.target]
+    return graph.op("Clip", _input(graph, node), *(graph.const(np.float32(v)) for v in (clip.min_val, clip.max_val)))
 
 
 def _max_pool(graph: _Graph, node: Node) -> str:
@@ -382,7 +445,8 @@ def _flatten(graph: _Graph, node: Node) -> str:
         dims = (start, node.args[2] if len(node.args) > 2 else node.kwargs.get("end_dim", -1))
     if dims != (1, -1):
         raise BadInput(f"export_onnx: {node.name!r} flattens dimensions {dims}; only (1, -1) is supported")
-    return graph.op("Flatten", _input(graph, node), axis=1)
+    # as a Reshape, which ONNX Runtime moves in front of a DequantizeLinear, so that a Gemm finds its input on a grid
+    return graph.op("Reshape", _input(graph, node), graph.const(np.array([0, -1])))
 
 
 def _fake_quantize(graph: _Graph, node: Node) -> str:
@@ -416,6 +480,8 @@ MODULES: dict[type, Writer] = {
     nn.BatchNorm2d: _batchnorm,
     nn.ReLU: _unary("Relu"),
     nn.ReLU6: _relu6,
+    nn.Hardtanh: _hardtanh,
+    nn.ZeroPad2d: _zero_pad,
     nn.Hardsigmoid: _hardsigmoid,
     nn.Hardswish: _hardswish,
     nn.Sigmoid: _unary("Sigmoid"),

@@ -121,8 +121,9 @@ def _precision(model: "onnx.ModelProto") -> str:
     if operators & INTEGER_OPERATORS or any(name.startswith("QLinear") for name in operators):
         return "int8"
     sizes: dict[str, int] = {}
+    stored = {node.input[0] for node in model.graph.node if node.op_type == "Cast"}  # in fewer bits than computed in
     for tensor in model.graph.initializer:
         dtype = tensor_dtype_to_np_dtype(tensor.data_type)
-        if dtype.name.endswith(("float16", "float32", "float64")):
+        if tensor.name not in stored and dtype.name.endswith(("float16", "float32", "float64")):
             sizes[dtype.name] = sizes.get(dtype.name, 0) + max(1, int(np.prod(tensor.dims)))
     return max(sizes, key=lambda name: sizes[name], default="float32")

@@ -1,7 +1,8 @@
 """Experiments on the user's own machine: what the papers claim about cost, timed here, with a verdict.
 
-A study is a short module with `run(bench) -> Finding` and `draw(finding, figure)`. bench.py times its cases,
-finding.py is what it returns, page.py writes table, picture and page. Rows of a Finding are all that `draw` reads.
+A study is a short module with `run(bench) -> Finding`, or `run(bench, data)` if it needs pictures, and
+`draw(finding, figure)`. bench.py times its cases, finding.py is what it returns, page.py writes table, picture and
+page. Rows of a Finding are all that `draw` reads.
 """
 
 from importlib import import_module
@@ -25,6 +26,7 @@ STUDIES = {
     "relu-collapse": "what does ReLU lose in few dimensions?",
     "macs-vs-ms": "do multiply-adds, or bytes moved, give the time of a network?",
     "accelerator": "what would an Edge TPU or a DSP make of these networks?",
+    "deep-compression": "how small do pruning, sharing and entropy coding make LeNets? Needs --data mnist.npz",
 }
 
 

@@ -20,11 +20,14 @@ class Average:
         self.state = {name: t.detach().clone() for name, t in model.state_dict().items()}
 
     def update(self, model: nn.Module, step: int) -> None:
-        """After step 0, 1, ... . Counters are not averaged."""
+        """After step 0, 1, ... . Counters are not averaged; masks of pruned weights are those of the model."""
         keep = min(1 - 1 / self.horizon, (1 + step) / (10 + step))
         state = model.state_dict()
         floats = [name for name, t in state.items() if t.is_floating_point()]
         torch._foreach_lerp_([self.state[name] for name in floats], [state[name] for name in floats], 1 - keep)
+        for name, t in state.items():
+            if t.dtype == torch.bool:
+                self.state[name].copy_(t)
 
     def tensors(self) -> dict[str, Tensor]:
         """A copy, as a state dict."""

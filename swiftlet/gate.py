@@ -1,5 +1,6 @@
-"""Shrinking under one gate: a trained network in, the float file or the int8 file out, whichever proved itself."""
+"""The gate: a trained network in, the float file or the int8 file out, whichever proved itself."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import fx, nn
 from swiftlet.budget import Budget, Cost
 from swiftlet.check import PARITY, Classifier, Scored, load_classifier, measured_cost, score, typical
 from swiftlet.compress.quantize import quantize
+from swiftlet.compress.record import Record
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_onnx
 from swiftlet.cost.screen import read_onnx
@@ -23,6 +25,7 @@ from swiftlet.runtime.race import SAME, Contestant, Measurement, compare, race
 
 CALIBRATION = 256  # training photos that set the int8 ranges
 RACE_SECONDS = 2.0
+Integer = tuple[fx.GraphModule, tuple[Record, ...]]  # an int8 network and what made it of the deployed one
 
 
 class ParityError(SwiftletError):
@@ -31,7 +34,8 @@ class ParityError(SwiftletError):
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A file that could be delivered, with its figures on the validation photos; `refused` says why not, "" = legal."""
+    """A file that could be delivered, with its figures on the validation photos. `over`: the limits that it breaks, as
+    Budget.over tells them; `faults`: what else speaks against it."""
 
     file: bytes
     artifact: Artifact
@@ -39,18 +43,24 @@ class Option:
     measurement: Measurement
     scored: Scored
     parity: float
-    refused: str
+    over: dict[str, str]
+    faults: tuple[str, ...]
+
+    @property
+    def refused(self) -> str:
+        """Why it may not be delivered; "" if it may."""
+        return "; ".join((*(f"{name} {why}" for name, why in self.over.items()), *self.faults))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shrunk:
+class Passed:
     """The files of a trained network by precision; `chosen` is None if neither is legal."""
 
     options: dict[str, Option]
     chosen: str | None
 
 
-def shrink(
+def gate(
     model: nn.Module,
     draft: Artifact,
     budget: Budget,
@@ -58,40 +68,58 @@ def shrink(
     calibration: npt.NDArray[np.uint8],
     val: Split,
     val_pixels: npt.NDArray[np.uint8],
-) -> Shrunk:
+    reference: float | None = None,
+    better: Sequence[Callable[[fx.GraphModule], Integer]] = (),
+) -> Passed:
     """Fold BatchNorm, quantize to int8, export both, prove parity, score both on the validation photos, race them.
 
-    `draft` says what the network is; precision, golden, records and cost are filled in here. `calibration` are
-    training pictures and `val_pixels` those of `val`, uint8 (N, side, side, 3) under draft.contract. int8 is chosen
-    if it loses at most budget.max_drop points and the race does not show it to be slower; else the float file, if
-    it is within the budget. Raises ParityError.
+    `draft` says what the network is, and its records what was done to it; precision, golden and cost are filled in
+    here. `calibration` are training pictures and `val_pixels` those of `val`, uint8 (N, side, side, 3) under
+    draft.contract. int8 is chosen if it loses at most budget.max_drop points and the race does not show it to be slower
+    than a float file that is within the budget too; else the float file, if it is. Points are lost against `reference`,
+    an accuracy as a share of 1: by default that of the float file, which then loses none. `better`: other ways from the
+    deployed network to an int8 one, tried in turn while the best so far loses too much. Raises ParityError.
     """
     scale, zero_point = contract_grid(draft.contract) or (None, None)
     plain, float32 = export_float(model, draft, budget)
     images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)  # type: ignore[no-untyped-call]
-    integer, quantize_record = quantize(plain, images, input_scale=scale, input_zero_point=zero_point)
+
+    def calibrated(network: fx.GraphModule) -> Integer:
+        integer, record = quantize(network, images, input_scale=scale, input_zero_point=zero_point)
+        return integer, (record,)
 
     runtime = budget.runtime or "onnxruntime"
     parents = draft.parents | {"float32": graph_digest(float32.file)}
-    records = (*float32.artifact.records, quantize_record)
-    int8 = _export(integer, replace(draft, precision="int8", records=records, parents=parents), budget)
-    exported = {"float32": float32, "int8": int8}
-    scored = {p: score(e.classifier, val, val_pixels) for p, e in exported.items()}
+    scored = {"float32": score(float32.classifier, val, val_pixels)}
+    base = scored["float32"].accuracy if reference is None else reference
+
+    def drop(precision: str) -> float:
+        return 100 * (base - scored[precision].accuracy)
+
+    exported = {"float32": float32}
+    for way in (calibrated, *better):
+        integer, made = way(plain)
+        records = (*float32.artifact.records, *made)
+        file = _export(integer, replace(draft, precision="int8", records=records, parents=parents), budget)
+        reached = score(file.classifier, val, val_pixels)
+        if "int8" not in scored or reached.accuracy > scored["int8"].accuracy:
+            exported["int8"], scored["int8"] = file, reached
+        if drop("int8") <= budget.max_drop:
+            break
     contestants = [Contestant(p, e.classifier.program, runtime, budget.threads) for p, e in exported.items()]
     measurements = dict(zip(exported, race(contestants, seconds=RACE_SECONDS, batch=budget.batch), strict=True))
-    drop = 100 * (scored["float32"].accuracy - scored["int8"].accuracy)
 
-    options = {}
+    options: dict[str, Option] = {}
     for precision, export in exported.items():
         cost = measured_cost(export.file, measurements[precision])
-        reasons = [f"{name} {why}" for name, why in budget.over(cost).items()]
+        faults = []
         if export.parity > PARITY[precision]:
-            reasons.append(f"differs from its network by {export.parity:.2g} in a score, {PARITY[precision]:g} allowed")
-        if precision == "int8" and drop > budget.max_drop:
-            reasons.append(f"loses {drop:.1f} points on the validation photos, {budget.max_drop:g} allowed")
+            faults.append(f"differs from its network by {export.parity:.2g} in a score, {PARITY[precision]:g} allowed")
+        if drop(precision) > budget.max_drop:
+            faults.append(f"loses {drop(precision):.1f} points on the validation photos, {budget.max_drop:g} allowed")
         slower, surely, _ = compare(measurements["float32"].rounds_ms, measurements["int8"].rounds_ms)
-        if precision == "int8" and surely > 1 + SAME:
-            reasons.append(f"takes {slower:.2f} x the time of float32")
+        if precision == "int8" and surely > 1 + SAME and not options["float32"].over:
+            faults.append(f"takes {slower:.2f} x the time of float32")
         options[precision] = Option(
             file=export.file,
             artifact=export.artifact,
@@ -99,9 +127,10 @@ def shrink(
             measurement=measurements[precision],
             scored=scored[precision],
             parity=export.parity,
-            refused="; ".join(reasons),
+            over=budget.over(cost),
+            faults=tuple(faults),
         )
-    return Shrunk(options=options, chosen=next((p for p in ("int8", "float32") if not options[p].refused), None))
+    return Passed(options=options, chosen=next((p for p in ("int8", "float32") if not options[p].refused), None))
 
 
 @dataclass(frozen=True)
@@ -120,7 +149,7 @@ def export_float(model: nn.Module, draft: Artifact, budget: Budget) -> tuple[fx.
     Raises ParityError.
     """
     plain, records = deployed(model.eval())
-    float32 = _export(plain, replace(draft, precision="float32", records=records), budget)
+    float32 = _export(plain, replace(draft, precision="float32", records=(*draft.records, *records)), budget)
     if not float32.parity <= PARITY["float32"]:
         raise ParityError(f"the exported file differs from its network by {float32.parity:.2g} in a score")
     return plain, float32

@@ -1,0 +1,413 @@
+// Reads .swl containers: the same verdict, error code and content as swiftlet's Python reader (docs/pack.md).
+// A plain module without dependencies, for browsers and Node 20: SHA-256 and deflate are the platform's own.
+//
+//   const { kind, meta, file, tensors } = await read(bytes);   // bytes: Uint8Array
+//
+// kind "onnx": `file` is the ONNX file. kind "tensors": `tensors` lists {name, dtype, shape, bytes}, little-endian.
+
+const MAGIC = [0x89, 0x53, 0x57, 0x4c, 0x0d, 0x0a, 0x1a, 0x01];
+const RAW = 0, DEFLATE = 1, ANS = 2;
+const FRONT = 20; // bytes before the header
+const CHUNK = 2 ** 20;
+const MAX = {
+  header: 2 ** 18, tensors: 16384, streams: 4096, rank: 8, name: 256, codebook: 256, expansion: 2048, bytes: 1e9,
+};
+const ITEMSIZE = { f2: 2, f4: 4, f8: 8, bf: 2, i1: 1, i2: 2, i4: 4, i8: 8, u1: 1, u2: 2, u4: 4, u8: 8 };
+const FLOATS = ["f2", "f4", "f8", "bf"];
+const SKIP = 255;
+const PARTS = 2 ** 24;
+const MAX_FREQUENCY = 200;
+
+export class ContainerError extends Error {
+  constructor(code, offset) {
+    super(`the container is refused (${code} at byte ${offset})`);
+    this.code = code;
+    this.offset = offset;
+  }
+}
+
+export async function read(data, { maxBytes = MAX.bytes } = {}) {
+  const container = await open(data, maxBytes);
+  const { fields, streams, entries } = container;
+  const first = fields.kind === "onnx" ? 1 : 0;
+  const skeleton = first ? await inflate(streams[0]) : null;
+  const source = streams.map((stream, i) => {
+    return i < first ? null : { symbols: decode(stream), at: 0, offset: stream.offset };
+  });
+
+  const pieces = [];
+  const tensors = [];
+  let at = 0;
+  for (const { name, dtype, shape, count, encoding } of entries) {
+    const bytes = decodeTensor(encoding, dtype, count, source);
+    if (first) {
+      pieces.push(skeleton.subarray(at, at + name));
+      at += name;
+    } else {
+      tensors.push({ name, dtype, shape, bytes });
+    }
+    pieces.push(bytes);
+  }
+  if (first) pieces.push(skeleton.subarray(at));
+  const content = join(pieces);
+  if (hex(await sha256(content)) !== fields.sha256) throw new ContainerError("content-digest", FRONT);
+  return { kind: fields.kind, meta: fields.meta, sha256: fields.sha256, ...(first ? { file: content } : { tensors }) };
+}
+
+// ---- layout ----------------------------------------------------------------------------------------------------
+
+async function open(data, maxBytes) {
+  const { header, start, payload } = await checked(data);
+  const fields = parse(header);
+  check(fields.kind === "onnx" || fields.kind === "tensors", "header-field");
+  check(typeof fields.sha256 === "string" && /^[0-9a-f]{64}$/.test(fields.sha256), "header-field");
+  check(isObject(fields.meta), "header-field");
+  const keys = Object.keys(fields.meta);
+  check(isSorted(keys), "header-json");
+  check(keys.every((key) => /^[a-z][a-z0-9_.-]{0,63}$/.test(key)), "header-field");
+  check(Object.values(fields.meta).every((text) => typeof text === "string"), "header-field");
+  const sizes = readStreams(fields, payload);
+  const entries = readEntries(fields);
+  checkTotals(fields.kind, entries, sizes, Math.min(maxBytes, MAX.expansion * data.length));
+  let offset = start;
+  const streams = sizes.map(({ coder, symbols, bytes }) => {
+    offset += bytes;
+    return { coder, symbols, offset: offset - bytes, data: data.subarray(offset - bytes, offset) };
+  });
+  return { fields, streams, entries };
+}
+
+// The header's bytes and where the payload begins, after lengths and digests have proved right.
+async function checked(data) {
+  if (MAGIC.some((byte, i) => data[i] !== byte)) throw new ContainerError("magic", 0);
+  if (data.length < FRONT) throw new ContainerError("short", data.length);
+  const view = new DataView(data.buffer, data.byteOffset, data.length);
+  const length = view.getUint32(8, true);
+  const payload = view.getUint32(12, true) + view.getUint32(16, true) * 2 ** 32;
+  if (length > MAX.header) throw new ContainerError("header-size", 8);
+  const digests = FRONT + length;
+  const start = digests + 32 * Math.ceil(payload / CHUNK) + 32;
+  if (data.length < start + payload) throw new ContainerError("short", data.length);
+  if (data.length > start + payload) throw new ContainerError("trailing", start + payload);
+  if (!same(await sha256(data.subarray(0, start - 32)), data.subarray(start - 32, start))) {
+    throw new ContainerError("header-digest", start - 32);
+  }
+  for (let i = 0; i * CHUNK < payload; i++) {
+    const digest = await sha256(data.subarray(start + i * CHUNK, start + (i + 1) * CHUNK));
+    if (!same(digest, data.subarray(digests + 32 * i, digests + 32 * (i + 1)))) {
+      throw new ContainerError("chunk-digest", start + i * CHUNK);
+    }
+  }
+  return { header: data.subarray(FRONT, digests), start, payload };
+}
+
+function parse(bytes) {
+  let fields;
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    fields = JSON.parse(text, (key, value) => {
+      const half = /\p{Surrogate}/u; // of a pair: text that UTF-8 cannot hold
+      if (half.test(key) || (typeof value === "string" && half.test(value))) throw new Error();
+      if (typeof value === "number" && Math.abs(value) > 2 ** 53) throw new Error();
+      return value;
+    });
+    if (JSON.stringify(fields) !== text) throw new Error(); // also refuses a key given twice
+  } catch {
+    throw new ContainerError("header-json", FRONT);
+  }
+  check(isObject(fields), "header-field");
+  check(isSorted(Object.keys(fields)), "header-json");
+  check(Object.keys(fields).join() === "kind,meta,sha256,streams,tensors", "header-field");
+  return fields;
+}
+
+function readStreams({ streams, kind }, payload) {
+  check(Array.isArray(streams), "header-field");
+  check(streams.length <= MAX.streams, "stream");
+  const sizes = streams.map((row, i) => {
+    check(Array.isArray(row) && row.length === 3 && row.every(isSize), "stream");
+    const [coder, symbols, bytes] = row;
+    const deflated = kind === "onnx" && i === 0;
+    check(coder <= ANS && (coder === DEFLATE) === deflated && symbols > 0, "stream");
+    check(coder !== RAW || bytes === symbols, "stream");
+    return { coder, symbols, bytes };
+  });
+  check(kind === "tensors" || sizes.length > 0, "stream");
+  check(sizes.reduce((sum, size) => sum + size.bytes, 0) === payload, "stream");
+  return sizes;
+}
+
+function readEntries({ tensors, kind }) {
+  check(Array.isArray(tensors), "header-field");
+  check(tensors.length <= MAX.tensors, "limit");
+  const names = new Set();
+  return tensors.map((row) => {
+    check(Array.isArray(row) && row.length === 4, "header-field");
+    const [name, dtype, shape, encoding] = row;
+    if (kind === "tensors") {
+      check(isName(name) && !names.has(name), "name");
+      names.add(name);
+    } else {
+      check(isSize(name), "header-field");
+    }
+    check(typeof dtype === "string" && Object.hasOwn(ITEMSIZE, dtype), "dtype");
+    check(dtype !== "bf" || kind === "onnx", "dtype");
+    check(Array.isArray(shape) && shape.length <= MAX.rank && shape.every(isSize), "shape");
+    // beyond 2^53 a product is inexact, and far above every limit
+    const sides = shape.reduce((product, n) => product * (n || 1), 1);
+    return { name, dtype, shape, sides, count: shape.includes(0) ? 0 : sides, encoding };
+  });
+}
+
+function checkTotals(kind, entries, sizes, limit) {
+  let total = kind === "onnx" ? sizes[0].symbols : 0;
+  let skeleton = 0;
+  const needed = sizes.map(() => 0);
+  for (const { name, dtype, sides, count, encoding } of entries) {
+    total += count * ITEMSIZE[dtype];
+    check(total <= limit && sides <= MAX.bytes, "limit");
+    for (const [stream, symbols] of demands(encoding, dtype, count, false)) {
+      check(stream < sizes.length && sizes[stream].coder !== DEFLATE, "encoding");
+      needed[stream] += symbols;
+    }
+    if (kind === "onnx") skeleton += name;
+  }
+  check(total <= limit && sizes.reduce((sum, size) => sum + size.symbols, 0) <= limit, "limit");
+  if (kind === "onnx") {
+    check(skeleton <= sizes[0].symbols, "count");
+    needed[0] = sizes[0].symbols;
+  }
+  check(sizes.every((size, i) => size.symbols === needed[i]), "count");
+}
+
+// ---- encodings -------------------------------------------------------------------------------------------------
+
+function* demands(encoding, dtype, count, inner) {
+  check(Array.isArray(encoding), "encoding");
+  const width = ITEMSIZE[dtype];
+  const [tag, ...rest] = encoding;
+  if (encoding.length === 0) {
+    check(count === 0 && !inner, "encoding");
+    return;
+  }
+  check(count > 0 && rest.slice(0, tag === 3 ? 3 : undefined).every(isSize), "encoding");
+  if (tag === 0 && rest.length === 1) {
+    yield [rest[0], count * width];
+  } else if (tag === 1 && rest.length === width) {
+    for (const stream of rest) yield [stream, count];
+  } else if (tag === 2 && rest.length === width + 2 && width <= 4 && rest[0] >= 1 && rest[0] <= MAX.codebook) {
+    for (const stream of rest.slice(1, -1)) yield [stream, rest[0]];
+    yield [rest.at(-1), count];
+  } else if (tag === 3 && rest.length === 4 && !inner && rest[0] >= 1 && rest[0] <= rest[1] && rest[1] <= count) {
+    yield [rest[2], rest[1]];
+    yield* demands(rest[3], dtype, rest[0], true);
+  } else {
+    check(false, "encoding");
+  }
+}
+
+function decodeTensor(encoding, dtype, count, source) {
+  const width = ITEMSIZE[dtype];
+  const bytes = new Uint8Array(count * width);
+  const [tag, ...rest] = encoding;
+  if (tag === 0) {
+    bytes.set(take(source[rest[0]], count * width));
+  } else if (tag === 1) {
+    rest.forEach((stream, plane) => {
+      const symbols = take(source[stream], count);
+      for (let i = 0; i < count; i++) bytes[i * width + plane] = symbols[i];
+    });
+    if (FLOATS.includes(dtype)) rotateRight(bytes, width);
+  } else if (tag === 2) {
+    const planes = rest.slice(1, -1).map((stream) => take(source[stream], rest[0]));
+    const last = source[rest.at(-1)];
+    share(bytes, planes, take(last, count), last.offset);
+  } else if (tag === 3) {
+    const gaps = take(source[rest[2]], rest[1]);
+    const weights = decodeTensor(rest[3], dtype, rest[0], source);
+    spread(bytes, gaps, weights, width, source[rest[2]].offset);
+  }
+  return bytes;
+}
+
+function rotateRight(bytes, width) {
+  for (let end = width; end <= bytes.length; end += width) {
+    let carry = bytes[end - width] & 1;
+    for (let i = end - 1; i >= end - width; i--) {
+      const byte = bytes[i];
+      bytes[i] = (carry << 7) | (byte >> 1);
+      carry = byte & 1;
+    }
+  }
+}
+
+function share(bytes, planes, indices, offset) {
+  const width = planes.length;
+  const size = planes[0].length;
+  const values = new Uint8Array(size * width);
+  let value = 0;
+  for (let i = 0; i < size; i++) {
+    const step = planes.reduce((sum, plane, byte) => sum + plane[i] * 256 ** byte, 0);
+    value += step;
+    if ((i > 0 && step === 0) || value >= 256 ** width) throw new ContainerError("codebook", offset);
+    for (let byte = 0; byte < width; byte++) values[i * width + byte] = Math.floor(value / 256 ** byte);
+  }
+  let at = 0;
+  for (const index of indices) {
+    if (index >= size) throw new ContainerError("codebook", offset);
+    for (let byte = 0; byte < width; byte++) bytes[at++] = values[index * width + byte];
+  }
+}
+
+function spread(bytes, gaps, weights, width, offset) {
+  let place = 0; // in elements
+  let from = 0; // in bytes of `weights`
+  for (const gap of gaps) {
+    place += gap;
+    if (gap === SKIP) continue;
+    if (from === weights.length || (place + 1) * width > bytes.length) throw new ContainerError("gaps", offset);
+    let any = 0;
+    for (let j = 0; j < width; j++) any |= bytes[place * width + j] = weights[from++];
+    if (any === 0) throw new ContainerError("gaps", offset);
+    place++;
+  }
+  if (from !== weights.length || gaps[gaps.length - 1] === SKIP) throw new ContainerError("gaps", offset);
+}
+
+function take(stream, count) {
+  stream.at += count;
+  return stream.symbols.subarray(stream.at - count, stream.at);
+}
+
+// ---- coders ----------------------------------------------------------------------------------------------------
+
+function decode({ coder, symbols, data, offset }) {
+  return coder === RAW ? data : decodeAns(data, symbols, offset);
+}
+
+async function inflate({ data, symbols, offset }) {
+  const bytes = await inflated(data, symbols);
+  // Node 20 ignores what follows the end; a stream that is whole is none without its last byte
+  if (bytes === null || (await inflated(data.subarray(0, -1), symbols)) !== null) {
+    throw new ContainerError("deflate", offset);
+  }
+  return bytes;
+}
+
+// null unless the data is a zlib stream of exactly so many bytes
+async function inflated(data, length) {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  try {
+    for await (const piece of new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"))) {
+      bytes.set(piece, at); // throws beyond the end, which stops the stream
+      at += piece.length;
+    }
+  } catch {
+    return null;
+  }
+  return at === length ? bytes : null;
+}
+
+// A stack of 32-bit words under a state of 64 bits, here two halves; arithmetic in doubles stays below 2^53.
+function decodeAns(data, count, offset) {
+  const { low, table, end } = readTable(data, offset);
+  const symbols = new Uint8Array(count);
+  if (table.length === 1) {
+    if (data.length > end) throw new ContainerError("ans", offset);
+    return symbols.fill(low);
+  }
+  const starts = running(table);
+  const words = new DataView(data.buffer, data.byteOffset + end, data.length - end);
+  let at = words.byteLength;
+  if (at % 4 || at === 0 || words.getUint32(at - 4, true) === 0) throw new ContainerError("ans", offset);
+
+  const guess = new Uint8Array(4096); // the symbol at each 4096th part
+  for (let i = 0, symbol = 0; i < 4096; i++) {
+    while (starts[symbol + 1] <= i * 4096) symbol++;
+    guess[i] = symbol;
+  }
+  let high = 0;
+  let lower = words.getUint32((at -= 4), true);
+  if (at) [high, lower] = [lower, words.getUint32((at -= 4), true)];
+  for (let i = 0; i < count; i++) {
+    const part = lower & (PARTS - 1);
+    let symbol = guess[part >>> 12];
+    while (starts[symbol + 1] <= part) symbol++;
+    symbols[i] = low + symbol;
+    // state = (state >> 24) * size + part - start
+    const size = starts[symbol + 1] - starts[symbol];
+    const upper = (high >>> 16) * size; // times 2^24
+    const sum = (((high & 0xffff) << 8) | (lower >>> 24)) * size + part - starts[symbol] + (upper & 255) * PARTS;
+    high = Math.floor(upper / 256) + Math.floor(sum / 2 ** 32);
+    lower = sum >>> 0; // modulo 2^32
+    if (high === 0 && at) {
+      high = lower;
+      lower = words.getUint32((at -= 4), true);
+    }
+  }
+  if (high || lower || at) throw new ContainerError("ans", offset);
+  return symbols;
+}
+
+// The lowest symbol, the frequencies from there on, and where they end in the data.
+function readTable(data, offset) {
+  if (data.length < 2 || data[0] > data[1]) throw new ContainerError("table", offset);
+  const span = data[1] - data[0] + 1;
+  const table = span === 1 ? [1] : [];
+  let end = 2;
+  while (table.length < span && end < data.length) {
+    if (data[end]) {
+      table.push(data[end++]);
+    } else if (table.at(-1) && end + 1 < data.length) {
+      for (let run = data[end + 1]; run >= 0; run--) table.push(0);
+      end += 2;
+    } else {
+      throw new ContainerError("table", offset);
+    }
+  }
+  if (table.length !== span || !table[span - 1] || Math.max(...table) > MAX_FREQUENCY) {
+    throw new ContainerError("table", offset);
+  }
+  return { low: data[0], table, end };
+}
+
+// Where each symbol's share of the 2^24 parts begins, and the end of the last.
+function running(table) {
+  const sums = [0n];
+  for (const frequency of table) {
+    const level = BigInt(Math.max(frequency - 1, 0));
+    sums.push(sums.at(-1) + (frequency ? (8n + (level % 8n)) << (level / 8n) : 0n));
+  }
+  const free = BigInt(PARTS - table.length);
+  return Float64Array.from(sums, (sum, i) => Number((sum * free) / sums.at(-1)) + i);
+}
+
+// ---- small things ----------------------------------------------------------------------------------------------
+
+function check(condition, code) {
+  if (!condition) throw new ContainerError(code, FRONT);
+}
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isSize = (value) => Number.isSafeInteger(value) && value >= 0;
+const isSorted = (keys) => keys.every((key, i) => i === 0 || keys[i - 1] < key);
+
+function isName(name) {
+  if (typeof name !== "string" || name.length === 0 || new TextEncoder().encode(name).length > MAX.name) return false;
+  return name === name.normalize("NFC") && !/[\x00-\x1f\x7f]/.test(name);
+}
+
+function join(pieces) {
+  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+}
+
+const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);

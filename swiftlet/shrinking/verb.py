@@ -1,0 +1,213 @@
+"""shrink: from a trained network and its photos to a delivered file, with the ladder that led there."""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from swiftlet._version import __version__
+from swiftlet.budget import Budget, Cost
+from swiftlet.check import Scored, load_classifier, measured_cost, score
+from swiftlet.cost.screen import read_onnx
+from swiftlet.data.contract import InputContract
+from swiftlet.data.photos import load_photos
+from swiftlet.errors import BadInput
+from swiftlet.export.artifact import read_artifact
+from swiftlet.export.golden import write_golden
+from swiftlet.export.onnx import graph_digest
+from swiftlet.files import write_atomically, write_json
+from swiftlet.gate import with_figures
+from swiftlet.pack.files import SUFFIX
+from swiftlet.pack.onnx import pack_onnx
+from swiftlet.plan import Progress
+from swiftlet.run import Run
+from swiftlet.runtime.machine import machine
+from swiftlet.runtime.race import Contestant, race
+from swiftlet.shrinking.ladder import Ladder, holding
+from swiftlet.shrinking.source import FLOAT, open_source
+from swiftlet.signals import terminable
+
+RACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One step down and what it bought, of the file in `precision`. accuracy: a share of 1 on the validation photos;
+    drop: points below the network that came in; packed_bytes: of the file in a container (swiftlet.pack); undone: why
+    the step does not stand, "" if it does."""
+
+    step: str
+    precision: str
+    accuracy: float
+    drop: float
+    macs: int
+    size_bytes: int
+    packed_bytes: int
+    p50_ms: float
+    seconds: float
+    undone: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrunk:
+    """What shrinking delivered: `file`; `packed`, the same for the download; and the ladder. Accuracies are shares of 1
+    on the `n` photos of the sealed test split, of the file (with its 95 % interval) and of the float32 file of the
+    network that came in, as are the `parent_` figures. `over`: what is over the budget, nothing if the file is within
+    it."""
+
+    file: str
+    packed: str
+    network: str
+    precision: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    parent_accuracy: float
+    size_bytes: int
+    parent_bytes: int
+    packed_bytes: int
+    p50_ms: float
+    parent_ms: float
+    cost: Cost
+    over: dict[str, str]
+    ladder: tuple[Rung, ...]
+    notes: tuple[str, ...]
+    machine: str
+    seconds: float
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Shrunk":
+        rungs = tuple(Rung(**rung) for rung in data["ladder"])
+        lists = {"interval": tuple(data["interval"]), "notes": tuple(data["notes"])}
+        return cls(**data | lists | {"cost": Cost(**data["cost"]), "ladder": rungs})
+
+
+def shrink(
+    source: Path | str,
+    photos: Path | str | None = None,
+    budget: Budget | None = None,
+    *,
+    minutes: float = 10.0,
+    out: Path | str | None = None,
+    seed: int | None = None,
+    contract: InputContract | None = None,
+    progress: Progress | None = None,
+) -> Shrunk:
+    """Shrink a trained network until it is within the budget, or for as long as it holds its accuracy.
+
+    `source`: the folder of a run of fit or train, weights that save_weights wrote, or a float32 ONNX classifier, ours
+    or not. `photos`, as in fit, are those that it was trained on; `seed` deals them, by default as its run did.
+    `contract`: the pixels that a file sees which does not say so itself, by default ImageNet's. Accuracy is held if it
+    is at most budget.max_drop points below that of the network as it came, on the validation photos. Without another
+    limit the network is narrowed until that is no longer so. Everything is written to `out` (default runs/NAME-shrunk);
+    a killed call is continued by the same one. If no file is within the budget, the smallest that holds its accuracy is
+    delivered, and `over` says what it breaks. Raises BadPhotos, BadInput, BadFile, RunBusy, and Infeasible if int8 and
+    narrowing cannot come near the budget at all.
+    """
+    if not minutes > 0:
+        raise BadInput(f"shrink: minutes={minutes!r} must be above 0")
+    budget = replace(budget or Budget(), runtime=(budget and budget.runtime) or "onnxruntime")
+    opened = open_source(source, contract=contract)
+    folder = Path(out) if out is not None else Path("runs") / f"{Path(source).resolve().stem}-shrunk"
+    dealt_by = seed if seed is not None else (opened.seed or 0)
+    with terminable(), Run(folder) as run:
+        data = load_photos(photos, seed=dealt_by, progress=progress)
+        opened.refuse_other_photos(data)
+        facts = {"source": opened.digest, "photos": data.audit.digest, "budget": asdict(budget), "seed": dealt_by}
+        run.claim(facts | {"minutes": minutes, "swiftlet": __version__})
+        found = run.stored("result")
+        if found is None:
+            ladder = Ladder(run, opened, data, budget, minutes, dealt_by, progress or (lambda *_: None))
+            found = run.once("result", lambda: asdict(deliver(ladder)))
+        return Shrunk.from_json(found)
+
+
+def deliver(ladder: Ladder) -> Shrunk:
+    """Go down the ladder, open the test split for the best file, and write it with all that belongs to it."""
+    best: tuple[str, str] | None = None
+    rungs: list[Rung] = []
+    first: dict[str, Any] = {}
+    for name, step, offer in ladder.descend():
+        first = first or offer
+        if name == "parent":
+            rungs.append(_rung(step, "float32", offer, first))
+            step = "int8"
+        found = holding(offer)
+        best = (name, found) if found else best
+        rungs.append(_rung(step, "int8" if step == "int8" else found or "int8", offer, first))
+    assert best is not None  # the network that came in holds its own accuracy, as float32
+    return _write(ladder, *best, rungs)
+
+
+def _rung(step: str, precision: str, offer: dict[str, Any], first: dict[str, Any]) -> Rung:
+    option = offer["options"][precision]
+    how = {"quantize_best": ", best rounding", "finished": ", QAT"}
+    return Rung(
+        step=step + "".join(how.get(name, "") for name in option["how"]),
+        precision=precision,
+        accuracy=option["accuracy"],
+        drop=100 * (first["options"]["float32"]["accuracy"] - option["accuracy"]),
+        macs=option["cost"]["macs"],
+        size_bytes=option["cost"]["size_bytes"],
+        packed_bytes=option["packed_bytes"],
+        p50_ms=option["cost"]["latency_ms"],
+        seconds=round(offer["seconds"], 1),
+        undone="; ".join(option["faults"]),
+    )
+
+
+def _write(ladder: Ladder, name: str, precision: str, rungs: list[Rung]) -> Shrunk:
+    run, budget, contract = ladder.run, ladder.budget, ladder.source.contract
+    runtime, threads, folder = budget.runtime or "onnxruntime", budget.threads, ladder.run.folder
+    ladder.progress("measuring the file that is delivered", 0, 0)
+    files = {
+        "parent": ladder.path("parent.float32.onnx").read_bytes(),
+        "float32": ladder.path(f"{name}.float32.onnx").read_bytes(),
+        precision: ladder.path(f"{name}.{precision}.onnx").read_bytes(),
+    }
+    split = ladder.photos.test.open(graph_digest(files[precision]), folder / "test-opened.json")
+    pixels = split.pixels(contract)
+    scored: dict[str, Scored] = {
+        which: score(load_classifier(file, runtime=runtime, threads=threads), split, pixels)
+        for which, file in files.items()
+    }
+    delivered = with_figures(files[precision], scored[precision], "test")
+    classifier = load_classifier(delivered, runtime=runtime, threads=threads)
+    programs = {
+        "parent": load_classifier(files["parent"], runtime=runtime, threads=threads).program,
+        "": classifier.program,
+    }
+    contestants = [Contestant(which, program, runtime, threads) for which, program in programs.items()]
+    parent_measured, measured = race(contestants, seconds=RACE_SECONDS, batch=budget.batch)
+    cost = measured_cost(delivered, measured)
+    packed = pack_onnx(delivered)
+    result = Shrunk(
+        file=str(folder / "model.onnx"),
+        packed=str(folder / f"model{SUFFIX}"),
+        network=ladder.source.network,
+        precision=precision,
+        n=len(split),
+        accuracy=scored[precision].accuracy,
+        interval=scored[precision].interval,
+        parent_accuracy=scored["parent"].accuracy,
+        size_bytes=len(delivered),
+        parent_bytes=len(files["parent"]),
+        packed_bytes=len(packed),
+        p50_ms=measured.p50_ms,
+        parent_ms=parent_measured.p50_ms,
+        cost=cost,
+        over=budget.over(cost),
+        ladder=tuple(rungs),
+        notes=ladder.source.notes,
+        machine=str(machine()),
+        seconds=round(run.seconds, 1),
+    )
+    write_atomically(folder / "model.onnx", delivered)
+    write_atomically(folder / f"model{SUFFIX}", packed)
+    write_atomically(folder / FLOAT, with_figures(files["float32"], scored["float32"], "test"))
+    write_golden(folder / "golden", classifier.scores, contract, [])
+    artifact = read_artifact(read_onnx(delivered))
+    assert artifact is not None  # we have just written it
+    facts = {"file": "model.onnx", "sha256": hashlib.sha256(delivered).hexdigest(), "measurement": measured.to_json()}
+    write_json(folder / "model.json", replace(artifact, cost=cost).to_json() | facts)
+    return result

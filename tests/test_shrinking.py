@@ -1,0 +1,224 @@
+"""swiftlet shrink: what it opens, how far down it goes, what it delivers, and that it goes on where it was stopped."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import fx
+from toy import write_photos
+
+from swiftlet import gate as gate_module
+from swiftlet.budget import Budget
+from swiftlet.check import check, load_classifier
+from swiftlet.cli import app
+from swiftlet.compress.quantize import quantize
+from swiftlet.compress.record import Record
+from swiftlet.compress.reparameterize import deployed
+from swiftlet.data.contract import InputContract
+from swiftlet.errors import BadFile, BadInput, Infeasible
+from swiftlet.export.onnx import export_onnx
+from swiftlet.pack.onnx import unpack_onnx
+from swiftlet.shrinking import ladder, verb
+from swiftlet.shrinking.source import open_source
+from swiftlet.shrinking.verb import Shrunk, shrink
+from swiftlet.signals import Terminated
+from swiftlet.training import train
+
+MINUTES = 0.4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_int8_is_slow() -> Iterator[None]:
+    """Of networks as small as these, int8 may or may not be faster, as the machine pleases."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gate_module, "SAME", 1e9)
+        patched.setattr(gate_module, "RACE_SECONDS", 0.1)
+        patched.setattr(verb, "RACE_SECONDS", 0.1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos") / "colours")
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(
+        photos, model="mobilenet_v1", arguments={"width": 0.125, "stem_stride": 1, "shallow": True}, side=16,
+        epochs=40, changes={"batch": 16}, out=out, seed=3,
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def shrunk(run: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Shrunk:
+    """Within fewer bytes than int8 alone gives."""
+    out = tmp_path_factory.mktemp("runs") / "shrunk"
+    return shrink(run, photos, Budget(size_bytes=22_000, max_drop=10), minutes=MINUTES, out=out)
+
+
+def test_it_goes_down_to_the_budget_and_no_further(shrunk: Shrunk) -> None:
+    assert not shrunk.over and shrunk.size_bytes <= 22_000 < shrunk.parent_bytes
+    parent, integer, *narrower = shrunk.ladder
+    assert (parent.step, parent.precision, parent.drop) == ("as it came", "float32", 0)
+    assert integer.precision == "int8" and 22_000 < integer.size_bytes < parent.size_bytes
+    assert narrower and all(a.macs > b.macs for a, b in zip(shrunk.ladder[1:], narrower, strict=False))
+    assert all(rung.size_bytes > 22_000 for rung in narrower[:-1]) and not narrower[-1].undone
+    assert shrunk.packed_bytes < shrunk.size_bytes
+
+
+def test_what_it_delivers_is_what_it_says(shrunk: Shrunk, run: Path, photos: Path) -> None:
+    folder = Path(shrunk.file).parent
+    assert Path(shrunk.file).stat().st_size == shrunk.size_bytes
+    assert Path(shrunk.packed).stat().st_size == shrunk.packed_bytes
+    assert unpack_onnx(Path(shrunk.packed)) == Path(shrunk.file).read_bytes()
+    assert check(Path(shrunk.file)).parity_ok
+    manifest = json.loads((folder / "model.json").read_text())
+    assert next(record["name"] for record in manifest["records"]) == "prune_channels"
+    assert manifest["parents"]["network"] == open_source(run).digest
+    again = shrink(run, photos, Budget(size_bytes=22_000, max_drop=10), minutes=MINUTES, out=folder)
+    assert again == shrunk
+    opened = open_source(folder)  # what was shrunk can be shrunk further
+    assert opened.seed == 3 and opened.network == "mobilenet_v1"
+    noise = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    with torch.inference_mode():
+        scores = opened.model(torch.from_numpy(opened.contract.normalise(noise))).softmax(1).numpy()
+    assert np.allclose(scores, load_classifier(folder / "float32.onnx").scores(noise), atol=1e-5)
+
+
+def test_a_terminated_call_goes_on(run: Path, photos: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def end(what: str, step: int, steps: int) -> None:
+        said.append(what)
+        if what.startswith("teaching") and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    budget, out = Budget(size_bytes=30_000, max_drop=100), tmp_path / "out"
+    with pytest.raises(Terminated):
+        shrink(run, photos, budget, minutes=0.1, out=out, progress=end)
+    assert said[-1].startswith("teaching") and len(list((out / "train").glob("narrow-1.part/*"))) > 0
+    said.clear()
+    result = shrink(run, photos, budget, minutes=0.1, out=out, progress=lambda what, *_: said.append(what))
+    assert not result.over and not any(what.startswith("looking for what fits") for what in said)
+    assert not list((out / "train").glob("*.part"))
+
+
+def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def judged(*args: Any, **options: Any) -> gate_module.Passed:
+        passed = gate_module.gate(*args, **options)
+        seen.append("")
+        if len(seen) < 3:
+            return passed
+        faults = {p: replace(option, faults=("planted",)) for p, option in passed.options.items()}
+        return gate_module.Passed(options=faults, chosen=None)
+
+    monkeypatch.setattr(ladder, "gate", judged)
+    monkeypatch.setattr(ladder, "TAUGHT", 0.03)  # of minutes that are long enough for a busy machine
+    result = shrink(run, photos, Budget(max_drop=100), minutes=4, out=tmp_path / "out")
+    assert [bool(rung.undone) for rung in result.ladder] == [False, False, False, True]
+    assert result.ladder[-1].undone == "planted" and not result.over
+    assert result.size_bytes == pytest.approx(result.ladder[2].size_bytes, abs=300)  # its figures are inside now
+
+
+def test_the_smallest_that_holds_is_delivered_where_nothing_fits(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(*args: Any, **options: Any) -> gate_module.Passed:
+        passed = gate_module.gate(*args, **options)
+        if options["reference"] is None:
+            return passed
+        faults = {p: replace(option, faults=("planted",)) for p, option in passed.options.items()}
+        return gate_module.Passed(options=faults, chosen=None)
+
+    monkeypatch.setattr(ladder, "gate", judged)
+    result = shrink(run, photos, Budget(size_bytes=22_000, max_drop=100), minutes=MINUTES, out=tmp_path / "out")
+    assert set(result.over) == {"size_bytes"} and result.precision == "int8"
+    assert [rung.undone for rung in result.ladder] == ["", "", "planted"]
+
+
+def test_int8_that_loses_too_much_is_trained(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrecked(model: fx.GraphModule, *args: Any, **options: Any) -> tuple[fx.GraphModule, Record]:
+        integer, record = quantize(model, *args, **options)
+        last = [layer for layer in integer.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        with torch.no_grad():
+            last.weight.zero_()
+        return integer, record
+
+    monkeypatch.setattr(gate_module, "quantize", wrecked)
+    monkeypatch.setattr(ladder, "quantize_best", wrecked)
+    out = tmp_path / "out"
+    result = shrink(run, photos, Budget(macs=10**9, max_drop=10), minutes=MINUTES, out=out)
+    integer = result.ladder[1]
+    assert integer.step == "int8, QAT" and integer.drop <= 10 and not integer.undone
+    assert result.precision == "int8" and len(result.ladder) == 2
+
+
+def test_bad_calls_are_told_before_anything_is_written(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(BadFile, match="is missing"):
+        shrink(tmp_path / "none.onnx", photos, out=out)
+    with pytest.raises(BadFile, match="holds no run"):
+        shrink(tmp_path, photos, out=out)
+    with pytest.raises(BadInput, match="must be above 0"):
+        shrink(run, photos, minutes=0, out=out)
+    assert not out.exists()
+    with pytest.raises(BadInput, match="not the photos that the run was trained on"):
+        shrink(run, None, out=out)
+    with pytest.raises(BadInput, match="leave the contract out"):
+        open_source(run, contract=InputContract(side=16, mean=(1, 2, 3)))
+    monkeypatch.setattr(ladder, "GRID", (0.5, 0.1))
+    with pytest.raises(Infeasible, match="start from a smaller network"):
+        shrink(run, photos, Budget(size_bytes=3_000), minutes=MINUTES, out=tmp_path / "tiny")
+
+
+def test_a_foreign_file_needs_no_source(photos: Path, run: Path, tmp_path: Path) -> None:
+    """A float NCHW file without metadata: its pixels are told by the caller."""
+    source = open_source(run)
+    contract = source.contract
+    inner = onnx.load_from_string(export_onnx(deployed(source.model)[0], contract))
+    start = next(i for i, node in enumerate(inner.graph.node) if node.op_type == "Conv")
+    image = inner.graph.node[start].input[0]
+    del inner.graph.node[:start]
+    value = helper.make_tensor_value_info(image, TensorProto.FLOAT, ["N", 3, 16, 16])
+    del inner.graph.input[:]
+    inner.graph.input.append(value)
+    file = tmp_path / "foreign.onnx"
+    onnx.save(inner, file)
+    given = InputContract(side=224, mean=contract.mean, std=contract.std)
+    result = shrink(
+        file, photos, Budget(macs=10**9, max_drop=20), minutes=MINUTES, out=tmp_path / "o", contract=given, seed=3
+    )
+    assert result.network == "foreign" and result.precision == "int8" and "taken for" in result.notes[0]
+    assert result.parent_accuracy > 0.6
+
+
+def test_the_command_prints_the_ladder(
+    run: Path, photos: Path, shrunk: Shrunk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(Path(shrunk.file).parent)
+    flags = ["--max-kb", "22", "--max-drop", "10", "--minutes", str(MINUTES), "--out", out]
+    assert app(["shrink", str(run), str(photos), *flags], standalone_mode=False) == 0
+    said = capsys.readouterr().out
+    assert "as it came" in said and "pruned to" in said and "budget    met" in said and "next      " in said
+    assert app(["shrink", str(run), str(photos), *flags, "--json"], standalone_mode=False) == 0
+    assert json.loads(capsys.readouterr().out)["size_bytes"] == shrunk.size_bytes
