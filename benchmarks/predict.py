@@ -1,15 +1,16 @@
 """Latency predicted without running, against timings of 200 random networks that the tables have not seen.
 
-A network is timed in three visits or more, a minute apart, and the median of those counts in which the machine was at
-rest (study/visits.py), in the tables as here: a virtual machine's host slows it by a third for many seconds on end.
-How many networks never met it at rest, and how far off the prediction is from the median of all visits, is recorded
-too. Run `swiftlet study tables` on the same idle machine first. Beside it stands a plain regression on the counts of
-the whole graph (MACs, bytes moved, kernels), which the tables have to beat.
+The tables are made by the way, of as many networks as `swiftlet study tables` takes, and those that judge them are
+visited in turn with them: a virtual machine is another one ten minutes later, and what is judged here is the method. A
+network is timed in three visits or more, minutes apart, and the median of those counts in which the machine was at rest
+(study/visits.py). How many networks never met it at rest, and how far off the prediction is from the median of all
+visits, is recorded too. Beside it stands a plain regression on the counts of the whole graph (MACs, bytes moved,
+kernels), which the tables have to beat. Twenty-odd minutes; nothing else should run.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -22,13 +23,14 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.kernels import Kernel, kernels, optimised
 from swiftlet.runtime.predict import Prediction, predict_kernels
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.runtime.tables import Tables, load_tables, tables_path
+from swiftlet.runtime.tables import Tables, fitted, place_of
 from swiftlet.study.networks import Network, random_network
-from swiftlet.study.tables import HELD_OUT
+from swiftlet.study.tables import HELD_OUT, table_network
 from swiftlet.study.visits import VISIT_SECONDS, Reference, Visited, network_file, visit_all
 
-NETWORKS = {"float32": 200, "int8": 100}
-MINUTES = {"float32": 6.0, "int8": 9.5}  # from the start, for as many visits as there is time for
+IN_TABLES = 570  # networks, float32 and int8
+NETWORKS = {"float32": 200, "int8": 100}  # held out
+MINUTES = 14.0  # for the visits of all
 PLANNED_SECONDS = 0.05  # that plan races a file
 
 
@@ -45,35 +47,41 @@ class Judged(NamedTuple):
 
 
 def run() -> None:
-    tables = load_tables(tables_path())
-    figures: dict[str, Any] = {"networks_in_tables": tables.networks, "visit_seconds": VISIT_SECONDS}
-    started = time.monotonic()
-    for precision, wanted in NETWORKS.items():
-        judged = judge(range(wanted), precision, tables, started + 60 * MINUTES[precision])
-        for last in judged:
-            print(f"{last.family} {precision}: {last.predicted}, timed {last.ms:.3f} ms", flush=True)
-        figures[precision] = summary(judged)
-        if precision == "float32":
-            figures[precision]["regression_on_counts"] = regression(judged)
+    with TemporaryDirectory(prefix="swiftlet-") as folder, bars() as progress:
+        inside: list[Visited] = []
+        for i in range(IN_TABLES):
+            progress("building networks for the tables", i, IN_TABLES)
+            inside.append(table_network(i, "onnxruntime", 1, Path(folder)))
+        held_out: dict[str, list[Visited]] = {precision: [] for precision in NETWORKS}
+        for precision, wanted in NETWORKS.items():
+            for i in range(wanted):
+                progress(f"building networks to judge by, {precision}", i, wanted)
+                path = Path(folder) / f"{precision}-{i}"
+                held_out[precision].append(Visited(random_network(HELD_OUT + i), precision, "onnxruntime", 1, path))
+        everyone = [*inside, *chain.from_iterable(held_out.values())]
+        rest_ms = visit_all(everyone, Reference("onnxruntime", 1), time.monotonic() + 60 * MINUTES, progress)
+        progress("fitting", 0, 0)
+        tables = fitted(place_of("onnxruntime", 1), [visited.timed(rest_ms) for visited in inside], rest_ms)
+        figures: dict[str, Any] = {
+            "networks_in_tables": tables.networks,
+            "disturbed_in_tables": tables.disturbed,
+            "visit_seconds": VISIT_SECONDS,
+            "visits_median": float(np.median([len(visited.visits) for visited in everyone])),
+        }
+        for precision, networks in held_out.items():
+            progress(f"predicting, {precision}", 0, 0)
+            judged = [judge(HELD_OUT + i, visited, tables, rest_ms) for i, visited in enumerate(networks)]
+            figures[precision] = summary(judged)
+            if precision == "float32":
+                figures[precision]["regression_on_counts"] = regression(judged)
     record("predict", "python -m benchmarks predict", figures)
 
 
-def judge(numbers: Iterable[int], precision: str, tables: Tables, until: float) -> list[Judged]:
-    """Predict all, then time all, in turn. `until`: on time.monotonic."""
-    with TemporaryDirectory(prefix="swiftlet-") as folder, bars() as progress:
-        rows = []
-        for i in numbers:
-            network = random_network(HELD_OUT + i)
-            progress(f"predicting {precision}, {network.family}", i, 0)
-            clocked = clock(network, precision, tables)
-            rows.append((clocked, Visited(network, precision, "onnxruntime", 1, Path(folder) / str(i))))
-        rest_ms = visit_all([visited for _, visited in rows], Reference("onnxruntime", 1), until, progress)
-        judged = []
-        for (predicted, *seconds), visited in rows:
-            timed = visited.timed(min(rest_ms, tables.rest_ms))
-            middle = float(np.median([visit.ms for visit in visited.visits]))
-            judged.append(Judged(visited.family, timed.kernels, predicted, timed.ms, middle, timed.disturbed, *seconds))
-    return judged
+def judge(number: int, visited: Visited, tables: Tables, rest_ms: float) -> Judged:
+    """The network of that number, which was `visited`."""
+    predicted, *seconds = clock(random_network(number), visited.precision, tables)
+    timed, middle = visited.timed(rest_ms), float(np.median([visit.ms for visit in visited.visits]))
+    return Judged(visited.family, timed.kernels, predicted, timed.ms, middle, timed.disturbed, *seconds)
 
 
 def clock(network: Network, precision: str, tables: Tables) -> tuple[Prediction, float, float, float]:

@@ -16,6 +16,7 @@ FLOATS = {"Conv", "Gemm", "Add", "Mul", "Identity", *POOLS}
 TWINS = {
     "FusedConv": ("Conv", (0, 1)),
     "FusedGemm": ("Gemm", (0, 1)),
+    "QGemm": ("Gemm", (0, 3)),
     "QLinearConv": ("Conv", (0, 3)),
     "QLinearAdd": ("Add", (0, 3)),
     "QLinearMul": ("Mul", (0, 3)),
@@ -82,13 +83,15 @@ def outputs(node: onnx.NodeProto, known: dict[str, Known], versions: dict[str, i
     values = {name: numpy_helper.from_array(t.value) for name, t in inputs.items() if t.value is not None}
     opsets = [onnx.OperatorSetIdProto(domain="", version=versions.get("", 13))]
     results = onnx.shape_inference.infer_node_outputs(schema, twin, types, values, opset_imports=opsets)
+    scaled = node.op_type != "QGemm" or len(node.input) == 9  # without a zero point of its own a QGemm gives floats
+    given = first.dtype if scaled else onnx.TensorProto.FLOAT
     found = {}
     for name in filter(None, node.output):
         tensor = results[name].tensor_type
         shape = tuple(dim.dim_value for dim in tensor.shape.dim)
         if not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
             raise ValueError(f"the size of its output {name!r} cannot be known")
-        dtype = first.dtype if floats else tensor.elem_type
+        dtype = given if floats else tensor.elem_type
         found[name] = Known(dtype, (shape[0], *shape[2:], shape[1]) if last else shape)
     return found
 

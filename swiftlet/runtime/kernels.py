@@ -31,7 +31,7 @@ CONVS = {  # where its picture and its weights stand
 }  # fmt: skip
 ACTIVATIONS = ("", "Relu", "Clip", "LeakyRelu", "HardSigmoid", "Sigmoid", "Tanh")  # cheap ones first
 LANES = 16  # float32 in the widest vectors there are; a multiple of those of narrower ones
-PRODUCTS = {"Gemm", "FusedGemm", "MatMul"}
+PRODUCTS = {"Gemm", "FusedGemm", "MatMul", "QGemm"}
 FREE = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}  # no more than a new name for the same bytes
 
 

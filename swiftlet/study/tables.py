@@ -19,6 +19,12 @@ MINUTES, QUICK_MINUTES = 12.0, 1.0  # fewer networks make worse curves, and the 
 FITTING_SHARE = 0.08  # of the time goes to the curves
 
 
+def table_network(i: int, runtime: str, threads: int, folder: Path) -> Visited:
+    """The i-th network of the tables, in its precision."""
+    precision = PRECISIONS[(i + i // len(families())) % len(PRECISIONS)]
+    return Visited(random_network(i), precision, runtime, threads, folder / str(i))
+
+
 def make_tables(
     *, runtime: str = "onnxruntime", threads: int = 1, minutes: float = MINUTES, progress: Progress | None = None
 ) -> tuple[Tables, Path]:
@@ -39,11 +45,9 @@ def make_tables(
             passed = monotonic() - started
             if passed > BUILDING_SHARE * seconds and sum(v.precision == PRECISIONS[0] for v in together) >= FEWEST:
                 break
-            precision = PRECISIONS[(i + i // len(families())) % len(PRECISIONS)]
-            network = random_network(i)
             if progress is not None:
-                progress(f"building networks, {network.family} as {precision}", int(passed), whole)
-            together.append(Visited(network, precision, runtime, threads, Path(folder) / str(i)))
+                progress("building networks", int(passed), whole)
+            together.append(table_network(i, runtime, threads, Path(folder)))
         until = started + (1 - FITTING_SHARE) * seconds
         rest_ms = visit_all(together, Reference(runtime, threads), until, progress)
         networks = [network.timed(rest_ms) for network in together]
