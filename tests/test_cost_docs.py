@@ -41,12 +41,12 @@ def test_the_table_of_memory_is_the_ledger():
 
 
 @pytest.mark.parametrize(("name", "width"), [("mobilenet_v1", 0.25), ("shufflenet_v2", 0.5)])
-def test_our_int8_files_are_up_to_five_percent_larger(name, width):
+def test_our_int8_files_are_a_little_larger(name, width):
     model = create_model(name, width=width)
     file = untrained_files(model, InputContract(side=64))["int8"]
     counted = count_model(model, (3, 64, 64)).int8_bytes
-    assert "int8 files are up to 5 % larger" in " ".join(PAGE.split())
-    assert 1 < len(file) / counted <= 1.05 and count_onnx(file).int8_bytes == counted
+    assert "int8 files are up to 6 % larger" in " ".join(PAGE.split())
+    assert 1 < len(file) / counted <= 1.06 and count_onnx(file).int8_bytes == counted
 
 
 def test_every_figure_of_the_rule_is_on_the_page():

@@ -201,6 +201,7 @@ def test_networks_of_other_libraries(name):
 
 @pytest.mark.slow
 def test_networks_of_other_libraries_by_the_newer_exporter():
+    pytest.importorskip("onnxscript", reason="in the extra bench")
     batch = {"x": {0: torch.export.Dim("batch")}}
     found = check_foreign(exported(theirs("timm.mobilenetv3_small_050"), 64, dynamic_shapes=batch, dynamo=True), 64)
     assert layers(found).count(nn.Hardswish) > 10
