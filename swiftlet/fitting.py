@@ -40,6 +40,7 @@ from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.signals import interruptible, stoppable, terminable
+from swiftlet.train.augment import canvas
 from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.loop import Pictures, Training, accuracy
 from swiftlet.train.metrics import Metrics
@@ -264,10 +265,9 @@ class _Job:
             model.load_state_dict(load_checkpoint(folder / f"{before}.safetensors")[0])
         else:
             model = self._start(candidate)
-        contract, side = candidate.contract, candidate.side
-        # a little larger than the network's side, where the photos have the pixels: random crops stay sharp
-        canvas = min(round(1.25 * side), max(side, self.photos.audit.median_short_side))
-        pictures = Pictures(self._pixels("train", replace(contract, side=canvas)), self.photos.train.labels)
+        contract = candidate.contract
+        pixels = self._pixels("train", canvas(contract, self.photos.audit.median_short_side))
+        pictures = Pictures(pixels, self.photos.train.labels)
         seed = zlib.crc32(f"{self.seed} {stage}".encode())
         training = Training(model, pictures, contract, self._recipe(candidate), steps=steps, seed=seed)
 

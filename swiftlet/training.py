@@ -33,6 +33,7 @@ from swiftlet.recipes import get_recipe, scaled
 from swiftlet.recipes.choose import FINAL, PICTURE_MS, choose, looks_grey
 from swiftlet.run import Run
 from swiftlet.signals import Terminated, interruptible, stoppable, terminable
+from swiftlet.train.augment import canvas
 from swiftlet.train.checkpoint import Checkpoints
 from swiftlet.train.distributed import Compress, Ranks, joined
 from swiftlet.train.draws import shuffled
@@ -265,9 +266,7 @@ class _Work:
         classes = len(data.classes)
         model = job.build(classes, trained=True)
         started_from = _read(model)
-        # a little larger than the network's side, where the photos have the pixels: random crops stay sharp
-        canvas = min(round(1.25 * job.contract.side), max(job.contract.side, data.audit.median_short_side))
-        pixels = self._pixels(data.train, replace(job.contract, side=canvas), quick=True)
+        pixels = self._pixels(data.train, canvas(job.contract, data.audit.median_short_side), quick=True)
         validation = self._pixels(data.val, job.contract)
         pictures = Pictures(cast(Pixels, pixels), data.train.labels)  # the loop asks for its shape and for rows
         self.ranks.check_same({"weights": started_from})

@@ -1,7 +1,9 @@
 """Pictures, tables and code of the family pages are what the code makes and accepts today."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -77,3 +79,34 @@ def test_the_verdicts_of_the_studies_are_those_of_the_ledger() -> None:
     assert shown == set(STUDIES) == {file.stem for file in (DOCS / "studies").glob("*.png")}
     on_gpu = set(re.findall(r"\(studies/gpu/([\w-]+)\.png\)", page))
     assert on_gpu == {file.stem for file in (DOCS / "studies" / "gpu").iterdir()} and on_gpu < set(STUDIES)
+
+
+def test_the_tables_of_pack_and_factorize_are_the_ledger() -> None:
+    packed, page = figures("pack")["networks"], (DOCS / "pack.md").read_text()
+    for network in packed.values():
+        for size in ("bytes", "zlib_9_bytes", "xz_9_bytes", "packed_bytes"):
+            assert f"{network[size]:,}" in page
+        for over in ("words", "all"):
+            assert f"| {network['percent_over_entropy'][over]:.2f} %" in page
+    names = [
+        next(name for name in packed if part in name) for part in ("Squeeze", "MobileNet", "float32 ONNX", "int8 ONNX")
+    ]
+    for kind in ("python", "javascript"):
+        assert ", ".join(f"{packed[name]['mb_per_second_float32'][kind]:g}" for name in names) in page
+    made, page = figures("factorize"), (DOCS / "factorize.md").read_text()
+    for method in ("svd", "spatial", "tucker"):
+        cells = [made["accuracy_percent"][f"{method} {kind}"] for kind in (
+            "0.75 weights", "0.75 images", "0.5 weights", "0.5 images"
+        )]  # fmt: skip
+        assert f"| `{method}` | {' | '.join(map(str, cells))} |" in page.replace("**", "")
+    for row in made["speed"]:
+        faster = row["times_as_fast"]
+        cells = [f"{faster[f'{method} 0.5']:.2f}, {faster[f'{method} 0.25']:.2f}" for method in (
+            "svd", "spatial", "cp", "tucker"
+        )]  # fmt: skip
+        assert f" x {row['side']} | {row['ms']:.2f} | {' | '.join(cells)} |" in page
+
+
+def figures(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DOCS.parent / "benchmarks" / "results" / f"{name}.json").read_text())["figures"]
+    return found

@@ -44,6 +44,7 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.source import Source
 from swiftlet.signals import Terminated, interruptible, stoppable
+from swiftlet.train.augment import canvas
 from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.distill import Teacher
 from swiftlet.train.loop import Pictures, Training
@@ -206,10 +207,7 @@ class Ladder:
 
     @cached_property
     def _pictures(self) -> Pictures:
-        """A little larger than the network's side, where the photos have the pixels: random crops stay sharp."""
-        side = self.source.contract.side
-        canvas = min(round(1.25 * side), max(side, self.photos.audit.median_short_side))
-        contract = replace(self.source.contract, side=canvas)
+        contract = canvas(self.source.contract, self.photos.audit.median_short_side)
         return Pictures(
             self.photos.train.pixels(contract, quick=True, progress=self.progress), self.photos.train.labels
         )

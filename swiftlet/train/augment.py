@@ -4,6 +4,8 @@ One affine map per picture and one bilinear lookup do crop, aspect, rotation, sh
 a function of the picture's key, made on the CPU; the pixels stay on the device that they are on.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,13 @@ from swiftlet.train.recipe import Recipe
 GROWN = 0.75  # share of the run after which the side is the network's own
 SIDE_STEP = 8
 MIDDLE = 128.0  # contrast is stretched about this grey
+CANVAS = 1.25  # times the network's side
+
+
+def canvas(contract: InputContract, short_side: int) -> InputContract:
+    """What training pictures are decoded by: a little larger than the network's side, where the photos, of that median
+    short side, have the pixels, so that random crops stay sharp."""
+    return replace(contract, side=min(round(CANVAS * contract.side), max(contract.side, short_side)))
 
 
 def side_at(recipe: Recipe, side: int, step: int, steps: int) -> int:
