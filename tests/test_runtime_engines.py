@@ -113,8 +113,8 @@ def test_one_int8_file_serves_onnxruntime_and_openvino(network, networks):
     for name in ("onnxruntime", "openvino"):
         program = load(name, files["int8"])
         assert program.precision == "int8"
-        # sums of a residual are rounded at other places, which untrained layers amplify; without them, none are. How far
-        # OpenVINO is off depends on the CPU: on one file 0.8985 on an AMD EPYC, above 0.9 on an Intel Xeon
+        # sums of a residual are rounded at other places, which untrained layers amplify; without them, none are. How
+        # far OpenVINO is off depends on the CPU: one file gave 0.8985 on an AMD EPYC, above 0.9 on an Intel Xeon
         scores = program.run(PHOTOS)[0]
         assert cosine(scores, expected) > (0.9 if name == "onnxruntime" else 0.85)
         if network == "shufflenet_v2":
