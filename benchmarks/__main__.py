@@ -15,11 +15,13 @@ from benchmarks import (
     int8_collapse,
     kills,
     memory,
+    minutes,
     pack,
     photos,
     plan,
     predict,
     scale,
+    shrink,
     studies,
     train_throughput,
     wire,
@@ -47,8 +49,8 @@ ALL = {
     "pack": pack.run,
 }
 
-# hours, another machine, or root: so only by name
-ASKED_FOR = {"accuracy": accuracy.run, "gpu": gpu.run, "wire": wire.run}
+# hours, another machine, root, or the extra `rivals`: so only by name
+ASKED_FOR = {"accuracy": accuracy.run, "gpu": gpu.run, "minutes": minutes.run, "shrink": shrink.run, "wire": wire.run}
 
 for name in sys.argv[1:] or ALL:
     if name not in ALL | ASKED_FOR:

@@ -25,6 +25,7 @@ import torch
 from benchmarks.ledger import record
 from swiftlet.data.contract import InputContract
 from swiftlet.files import write_json
+from swiftlet.run import Run
 from swiftlet.train import loop, metrics
 from swiftlet.train.checkpoint import Checkpoints
 from swiftlet.train.loop import Pictures, Training, accuracy
@@ -46,7 +47,7 @@ def training(*, width: float = 0.1, steps: int = STEPS) -> Training:
 
 
 def work(folder: Path, phases: Connection | None) -> None:
-    """What is killed: a training with its log, an evaluation, and the digests of what came out.
+    """What is killed, in a run folder: a training with its log, an evaluation, and the digests of what came out.
 
     The name of every phase that it enters goes down the pipe, ahead of the call.
     """
@@ -57,15 +58,16 @@ def work(folder: Path, phases: Connection | None) -> None:
     ):  # fmt: skip
         setattr(owner, name, _told(getattr(owner, name), phase.encode(), tell))
     loop.SAVE_SECONDS, loop.SAVE_SHARE = 0.02, float("inf")
-    t, log = training(), Metrics(folder / "log.jsonl", every=3)
-    t.run(checkpoints=Checkpoints(folder / "run"), metrics=log)
-    tell(b"evaluate")
-    t.model.load_state_dict(t.averaged())
-    small = t.pictures.pixels[:, 2:18, 2:18]
-    log.write({"step": t.step, "accuracy": accuracy(t.model, small, t.pictures.labels, t.contract)})
-    tensors, _ = t.state()
-    digests = {name: _digest(tensor.contiguous().numpy().tobytes()) for name, tensor in tensors.items()}
-    write_json(folder / "result.json", {"tensors": digests, "log": _digest(log.path.read_bytes())})
+    with Run(folder):
+        t, log = training(), Metrics(folder / "log.jsonl", every=3)
+        t.run(checkpoints=Checkpoints(folder / "run"), metrics=log)
+        tell(b"evaluate")
+        t.model.load_state_dict(t.averaged())
+        small = t.pictures.pixels[:, 2:18, 2:18]
+        log.write({"step": t.step, "accuracy": accuracy(t.model, small, t.pictures.labels, t.contract)})
+        tensors, _ = t.state()
+        digests = {name: _digest(tensor.contiguous().numpy().tobytes()) for name, tensor in tensors.items()}
+        write_json(folder / "result.json", {"tensors": digests, "log": _digest(log.path.read_bytes())})
 
 
 def _told(call: Callable[..., Any], phase: bytes, tell: Callable[[bytes], object]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ LIMITS = (
     "size_bytes",
     "latency_ms",
 )
+ALL_LIMITS = (*LIMITS, "packed_bytes")  # the last is known of trained weights only, the others of any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +25,9 @@ class Cost:
     """What one network or file costs, counted or measured, for one image unless `batch` says otherwise.
 
     macs are multiply-adds; flops are 2 x macs. memory_access_bytes is ShuffleNet V2's memory access cost (its
-    "MAC") in bytes. peak_activation_bytes is what an arena allocator needs. A latency belongs to a place:
-    latency_ms is refused without runtime, threads and batch. Raises BadInput on a half-filled or negative state.
+    "MAC") in bytes. peak_activation_bytes is what an arena allocator needs; packed_bytes is the file in a container
+    (swiftlet.pack), the download. A latency belongs to a place: latency_ms is refused without runtime, threads and
+    batch. Raises BadInput on a half-filled or negative state.
     """
 
     params: int | None = None
@@ -34,13 +36,14 @@ class Cost:
     memory_access_bytes: int | None = None
     peak_activation_bytes: int | None = None
     size_bytes: int | None = None
+    packed_bytes: int | None = None
     latency_ms: float | None = None
     runtime: str | None = None
     threads: int | None = None
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in LIMITS:
+        for name in ALL_LIMITS:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise BadInput(f"Cost: {name}={value!r} must be 0 or more")
@@ -65,6 +68,7 @@ class Budget:
     memory_access_bytes: int | None = None
     peak_activation_bytes: int | None = None
     size_bytes: int | None = None
+    packed_bytes: int | None = None
     latency_ms: float | None = None
     runtime: str | None = None
     threads: int = 1
@@ -72,7 +76,7 @@ class Budget:
     max_drop: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in LIMITS:
+        for name in ALL_LIMITS:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadInput(f"Budget: {name}={value!r} must be above 0; leave it out for no limit")
@@ -89,7 +93,7 @@ class Budget:
     def over(self, cost: Cost) -> dict[str, str]:
         """Each broken limit with the reason; empty means that the cost fits."""
         broken = {}
-        for name in LIMITS:
+        for name in ALL_LIMITS:
             limit, got = getattr(self, name), getattr(cost, name)
             if limit is None:
                 continue

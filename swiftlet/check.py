@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from swiftlet.budget import Budget, Cost
 from swiftlet.cost.count import count_onnx
-from swiftlet.cost.screen import read_onnx
+from swiftlet.cost.screen import read_onnx, screen_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import load_labelled
 from swiftlet.data.split import Split
 from swiftlet.errors import BadInput
 from swiftlet.export.artifact import read_artifact
 from swiftlet.export.golden import parity
+from swiftlet.pack.onnx import pack_onnx
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.base import Program
 from swiftlet.runtime.race import Measurement, quick
@@ -69,8 +70,8 @@ class Classifier:
 def load_classifier(
     file: Path | bytes, *, runtime: str = "onnxruntime", threads: int = 1, contract: InputContract | None = None
 ) -> Classifier:
-    """Load an ONNX classifier. Its own metadata say what pixels it sees; a file without them is given `contract`,
-    or ImageNet's usual normalisation, and the notes say so. Raises BadFile, BadInput."""
+    """Load an ONNX classifier, packed or not. Its own metadata say what pixels it sees; a file without them is given
+    `contract`, or ImageNet's usual normalisation, and the notes say so. Raises BadFile, BadInput."""
     artifact = read_artifact(read_onnx(file))
     program = get_runtime(runtime).load(file, threads)
     if artifact is not None:
@@ -128,11 +129,13 @@ def score(classifier: Classifier, split: Split, pixels: npt.NDArray[np.uint8] | 
     return Scored(classifier.scores(pixels), split.labels, split.keys)
 
 
-def measured_cost(file: Path | bytes, measurement: Measurement) -> Cost:
-    """What a file costs: counted from its graph, its own bytes, and the measured median latency."""
+def measured_cost(file: Path | bytes, measurement: Measurement, *, packed: bool = False) -> Cost:
+    """What a file costs: counted from its graph, its own bytes, and the measured median latency; `packed`: its bytes in
+    a container too."""
     counted = count_onnx(file).cost
     return replace(
         counted,
+        packed_bytes=len(pack_onnx(screen_onnx(file).data)) if packed else None,
         latency_ms=measurement.p50_ms,
         runtime=measurement.runtime,
         threads=measurement.threads,
@@ -142,9 +145,11 @@ def measured_cost(file: Path | bytes, measurement: Measurement) -> Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What `swiftlet check` found. accuracy and interval are None without photos, parity without a golden record."""
+    """What `swiftlet check` found. accuracy and interval are None without photos, parity without a golden record.
+    file_bytes: of `file`, fewer than those of the ONNX file in it (cost.size_bytes) if it is a container."""
 
     file: str
+    file_bytes: int
     accuracy: float | None
     interval: tuple[float, float] | None
     n: int
@@ -171,6 +176,8 @@ def check(
 ) -> Check:
     """Measure a file: accuracy on a photo folder, bytes, milliseconds, parity with its own golden record, budget.
 
+    A container is measured as the ONNX file in it; its size too is that of the ONNX file, here and for the budget.
+
     `labels` name the outputs of a file that does not know them; without, the sorted folder names are taken, which
     must then be as many as the outputs. Raises BadFile, BadPhotos, BadInput.
     """
@@ -193,9 +200,10 @@ def check(
     if classifier.golden is not None:
         differences = parity(classifier.scores, classifier.contract, classifier.golden)
     measurement = quick(classifier.program, runtime, threads, seconds=seconds)
-    cost = measured_cost(file, measurement)
+    cost = measured_cost(file, measurement, packed=True)
     return Check(
         file=str(file),
+        file_bytes=Path(file).stat().st_size,
         accuracy=scored.accuracy if scored else None,
         interval=scored.interval if scored else None,
         n=len(scored.labels) if scored else 0,

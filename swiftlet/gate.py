@@ -1,6 +1,6 @@
 """The gate: a trained network in, the float file or the int8 file out, whichever proved itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,21 +11,20 @@ from torch import fx, nn
 from swiftlet.budget import Budget, Cost
 from swiftlet.check import PARITY, Classifier, Scored, load_classifier, measured_cost, score, typical
 from swiftlet.compress.quantize import quantize
-from swiftlet.compress.record import Record
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_onnx
 from swiftlet.cost.screen import read_onnx
 from swiftlet.data.contract import golden_pictures
 from swiftlet.data.split import Split
-from swiftlet.errors import SwiftletError
+from swiftlet.errors import NothingToDo, SwiftletError
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import golden_record
-from swiftlet.export.onnx import contract_grid, export_onnx, graph_digest, with_metadata
+from swiftlet.export.onnx import export_onnx, graph_digest, with_metadata
+from swiftlet.quantizing import Calibration, Integer, Way
 from swiftlet.runtime.race import SAME, Contestant, Measurement, compare, race
 
 CALIBRATION = 256  # training photos that set the int8 ranges
 RACE_SECONDS = 2.0
-Integer = tuple[fx.GraphModule, tuple[Record, ...]]  # an int8 network and what made it of the deployed one
 
 
 class ParityError(SwiftletError):
@@ -69,7 +68,7 @@ def gate(
     val: Split,
     val_pixels: npt.NDArray[np.uint8],
     reference: float | None = None,
-    better: Sequence[Callable[[fx.GraphModule], Integer]] = (),
+    better: Sequence[Way] = (),
 ) -> Passed:
     """Fold BatchNorm, quantize to int8, export both, prove parity, score both on the validation photos, race them.
 
@@ -78,14 +77,14 @@ def gate(
     draft.contract. int8 is chosen if it loses at most budget.max_drop points and the race does not show it to be slower
     than a float file that is within the budget too; else the float file, if it is. Points are lost against `reference`,
     an accuracy as a share of 1: by default that of the float file, which then loses none. `better`: other ways from the
-    deployed network to an int8 one, tried in turn while the best so far loses too much. Raises ParityError.
+    deployed network to an int8 one, tried in turn while the best so far loses too much; one that raises NothingToDo is
+    passed over. Raises ParityError.
     """
-    scale, zero_point = contract_grid(draft.contract) or (None, None)
     plain, float32 = export_float(model, draft, budget)
-    images = torch.from_numpy(draft.contract.normalise(calibration[:CALIBRATION])).split(64)  # type: ignore[no-untyped-call]
+    on = Calibration(calibration[:CALIBRATION], draft.contract)
 
     def calibrated(network: fx.GraphModule) -> Integer:
-        integer, record = quantize(network, images, input_scale=scale, input_zero_point=zero_point)
+        integer, record = quantize(network, on.images, **on.grid)
         return integer, (record,)
 
     runtime = budget.runtime or "onnxruntime"
@@ -98,9 +97,14 @@ def gate(
 
     exported = {"float32": float32}
     for way in (calibrated, *better):
-        integer, made = way(plain)
+        try:
+            integer, made = way(plain)
+        except NothingToDo:
+            if way is calibrated:
+                raise
+            continue
         records = (*float32.artifact.records, *made)
-        file = _export(integer, replace(draft, precision="int8", records=records, parents=parents), budget)
+        file = export_draft(integer, replace(draft, precision="int8", records=records, parents=parents), budget)
         reached = score(file.classifier, val, val_pixels)
         if "int8" not in scored or reached.accuracy > scored["int8"].accuracy:
             exported["int8"], scored["int8"] = file, reached
@@ -111,7 +115,7 @@ def gate(
 
     options: dict[str, Option] = {}
     for precision, export in exported.items():
-        cost = measured_cost(export.file, measurements[precision])
+        cost = measured_cost(export.file, measurements[precision], packed=budget.packed_bytes is not None)
         faults = []
         if export.parity > PARITY[precision]:
             faults.append(f"differs from its network by {export.parity:.2g} in a score, {PARITY[precision]:g} allowed")
@@ -149,7 +153,7 @@ def export_float(model: nn.Module, draft: Artifact, budget: Budget) -> tuple[fx.
     Raises ParityError.
     """
     plain, records = deployed(model.eval())
-    float32 = _export(plain, replace(draft, precision="float32", records=(*draft.records, *records)), budget)
+    float32 = export_draft(plain, replace(draft, precision="float32", records=(*draft.records, *records)), budget)
     if not float32.parity <= PARITY["float32"]:
         raise ParityError(f"the exported file differs from its network by {float32.parity:.2g} in a score")
     return plain, float32
@@ -163,7 +167,7 @@ def with_figures(file: bytes, scored: Scored, split: str) -> bytes:
     return with_metadata(file, figures.metadata())
 
 
-def _export(model: fx.GraphModule, draft: Artifact, budget: Budget) -> Exported:
+def export_draft(model: fx.GraphModule, draft: Artifact, budget: Budget) -> Exported:
     """The file with its golden record inside, and its difference from its network."""
     graph, runtime, threads = export_onnx(model, draft.contract), budget.runtime or "onnxruntime", budget.threads
     bare = load_classifier(with_metadata(graph, draft.metadata()), runtime=runtime, threads=threads)

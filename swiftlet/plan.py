@@ -128,6 +128,13 @@ class Planned:
         return tuple(precision for precision, broken in self.over.items() if not broken)
 
     @property
+    def picture_ms(self) -> float:
+        """One picture, one training step. Unmeasured: about eight forward passes of the optimised file."""
+        if self.train_ms is not None:
+            return self.train_ms
+        return max(0.1, 8 * (self.costs["float32"].latency_ms or 0.0))
+
+    @property
     def macs(self) -> int:
         return next(iter(self.costs.values())).macs or 0
 
@@ -239,10 +246,11 @@ def make_plan(
 ) -> Plan:
     """Count and time every candidate, pick a shortlist, and lay out a successive halving that fits the minutes.
 
-    `photos` is the number of training photos. Raises Infeasible if no candidate meets the budget; the text names the
+    `photos` is the number of training photos. A limit on packed bytes is left to the gate: it is known of trained
+    weights only. Raises Infeasible if no candidate meets the budget; the text names the
     nearest one and what it would need.
     """
-    started = time.monotonic()
+    started, budget = time.monotonic(), replace(budget, packed_bytes=None)
     planned = []
     for i, candidate in enumerate(candidates):
         if progress is not None:
@@ -321,13 +329,6 @@ def _training_seconds(minutes: float) -> float:
     return max(5.0, 0.85 * (minutes * 60 - 15))
 
 
-def _train_ms(p: Planned) -> float:
-    """Per picture. Unmeasured: a training step costs about eight forward passes of the optimised file."""
-    if p.train_ms is not None:
-        return p.train_ms
-    return max(0.1, 8 * (p.costs["float32"].latency_ms or 0.0))
-
-
 def _promise(p: Planned, seconds: float, photos: int) -> float:
     """Expected accuracy, in units that only serve to rank: bigger is better, and so are epochs, up to a hundred.
 
@@ -335,7 +336,7 @@ def _promise(p: Planned, seconds: float, photos: int) -> float:
     a doubling of epochs buys more until it stops at about a hundred (docs/log.md has our own runs). From trained
     weights five epochs do what those hundred do, and after about eight a larger side is the better use of the time.
     """
-    epochs = 0.5 * seconds * 1000 / (_train_ms(p) * photos)
+    epochs = 0.5 * seconds * 1000 / (p.picture_ms * photos)
     trained = p.candidate.pretrained is not None
     epochs = PRETRAINED_WORTH * min(epochs, PRETRAINED_ENOUGH) if trained else min(epochs, 100.0)
     worth = 1.0 if trained else WORTH.get(p.candidate.network, 1.0)
@@ -373,7 +374,7 @@ def _shares(candidates: int) -> list[float]:
 
 
 def _steps(p: Planned, seconds: float, batch: int) -> int:
-    return max(20, int(1000 * seconds / (_train_ms(p) * batch)))
+    return max(20, int(1000 * seconds / (p.picture_ms * batch)))
 
 
 def _rungs(shortlist: list[Planned], sketch: Planned, seconds: float, batch: int) -> tuple[dict[str, int], ...]:
@@ -392,7 +393,7 @@ def _shortlist(promising: list[Planned], seconds: float, photos: int) -> list[Pl
     size = 1 << (len(promising).bit_length() - 1)
     while size > 1:
         first = 1000 * seconds * _shares(size)[0] / size
-        if all(first >= _fair_epochs(p) * photos * _train_ms(p) for p in promising[:size]):
+        if all(first >= _fair_epochs(p) * photos * p.picture_ms for p in promising[:size]):
             break
         size //= 2
     return promising[:size]

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swiftlet.data.digits import list_digits
 from swiftlet.errors import BadPhotos
-from swiftlet.study import deep_compression
+from swiftlet.study import deep_compression, prune_share
 from swiftlet.study.bench import Bench
 from swiftlet.study.coded_size import coded_size, file_bytes
+from swiftlet.study.deep_compression_lenets import SUBJECTS
+from swiftlet.study.prune_share import SIDE
+from swiftlet.train.loop import Pictures
 from swiftlet.zoo import card
 
 SPARSE = st.tuples(st.integers(1, 3000), st.floats(0, 1), st.integers(1, 40), st.integers(0, 10_000))
@@ -111,22 +115,61 @@ def test_the_study_from_end_to_end(tmp_path):
     calls = []
     bench = Bench(runtimes=("null",), quick=True, progress=lambda what, done, total: calls.append((what, done, total)))
     finding = deep_compression.run(bench, mnist_like(tmp_path))
-    stages, *layers = finding.measured
+    stages, each, *layers = finding.measured
     assert stages.column("stage") == ["dense", "pruned", "shared", "Huffman-coded", "container"] * 2
-    for name, subject in deep_compression.SUBJECTS.items():
+    for name, subject in SUBJECTS.items():
         of_network = stages.where(network=subject.title)
         *sizes, container = of_network.column("bytes")
         assert sizes[0] == 4 * card(name).params and sizes == sorted(sizes, reverse=True)
         assert container < 1.1 * sizes[-1]
         assert of_network.rows[-1][4:] == of_network.rows[-2][4:]  # what is loaded again answers the same
+        seeds = each.where(network=subject.title)
+        assert seeds.column("seed") == [0, 1] and len(set(seeds.column("bytes"))) == 2
+        of_file = of_network.where(stage="container")
+        for column in ("bytes", "validation error %", "test error %"):
+            assert of_file.column(column) == [pytest.approx(np.mean(seeds.column(column)))]
     for table, published in zip(layers, finding.published, strict=False):
         assert table.columns == published.columns and table.column("layer") == published.column("layer")
         for ours, theirs in zip(table.column("weights"), published.column("weights"), strict=True):
             assert round(ours / 1000, 1) == pytest.approx(float(theirs.rstrip("K")), abs=0.5)
-    assert finding.verdict in ("holds", "fails") and {what.split(",")[0] for what, _, _ in calls} >= {"LeNet-5 sharing"}
+    assert {what.split(",")[0] for what, _, _ in calls} >= {"LeNet-5 from seed 1 sharing"}
     figure = figures.Figure()
     deep_compression.draw(finding, figure)
     assert len(figure.axes[0].lines) == 4
+
+
+def test_half_an_interval_of_three_seeds():
+    # scipy.stats.t.interval(0.95, 2, loc=2, scale=1 / sqrt(3))
+    assert deep_compression.half_interval([1.0, 2.0, 3.0]) == pytest.approx(2.4841, abs=5e-4)
+    assert deep_compression.half_interval([0.7, 0.7]) == 0
+
+
+@pytest.mark.parametrize(
+    ("errors", "size", "verdict"),
+    [
+        ((0.70, 0.71, 0.72), 44_000, "holds"),
+        ((0.70, 0.71, 0.72), 44_001, "fails"),
+        ((0.70, 0.75, 0.74), 12_000, "cannot tell"),
+        ((0.80, 0.81, 0.82), 12_000, "fails"),
+    ],
+)
+def test_planted_errors_and_bytes_give_each_verdict(errors, size, verdict):
+    networks = [deep_compression.Made(i, (size,), (0.0,), (wrong,), {}) for i, wrong in enumerate(errors)]
+    assert deep_compression.kept(SUBJECTS["lenet5"], networks) == verdict
+
+
+def test_pictures_to_train_on_have_room_to_be_pushed_aside():
+    pictures = Pictures(np.full((2, SIDE, SIDE, 3), 255, np.uint8), np.arange(2))
+    roomy = prune_share.with_margin(pictures)
+    assert roomy.pixels.shape[1:3] == (SIDE + 4, SIDE + 4) and roomy.labels is pictures.labels
+    assert np.array_equal(roomy.pixels[:, 2:-2, 2:-2], pictures.pixels)
+    assert roomy.pixels.sum(dtype=int) == pictures.pixels.sum(dtype=int)
+
+
+def test_views_are_sharpened_to_black_and_white():
+    grey = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
+    expected = torch.tensor([0.0, 0.0, 0.2, 0.5, 0.8, 1.0, 1.0])
+    assert torch.allclose(prune_share.Sharper()(grey), expected, atol=1e-6)
 
 
 def test_the_data_must_be_mnist(tmp_path):

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from docs.generate.accuracy import with_accuracies
 from docs.generate.blocks import Branch, Fork, block, operations
 from docs.generate.families import PAGES, families, with_table
 from docs.generate.figures import COMPARISONS, FIGURES, at, draw
@@ -79,6 +80,11 @@ def test_the_verdicts_of_the_studies_are_those_of_the_ledger() -> None:
     assert shown == set(STUDIES) == {file.stem for file in (DOCS / "studies").glob("*.png")}
     on_gpu = set(re.findall(r"\(studies/gpu/([\w-]+)\.png\)", page))
     assert on_gpu == {file.stem for file in (DOCS / "studies" / "gpu").iterdir()} and on_gpu < set(STUDIES)
+
+
+def test_the_accuracies_are_those_of_the_ledger() -> None:
+    page = (DOCS / "accuracy.md").read_text()
+    assert page == with_accuracies(page), STALE
 
 
 def test_the_tables_of_pack_and_factorize_are_the_ledger() -> None:

@@ -16,12 +16,13 @@ ROOT = Path(swiftlet.__file__).parent
 LEVELS = (
     ("errors", "_version"),
     ("files", "budget", "signals"),
+    ("pack",),
     ("layers", "data", "cost"),
     ("compress",),
-    ("zoo", "runtime", "export", "pack"),
+    ("zoo", "runtime", "export"),
     ("train",),
     ("recipes",),
-    ("plan", "check", "run"),
+    ("plan", "check", "run", "quantizing"),
     ("gate", "timing", "doctor", "progress", "catalogue"),
     ("report", "study"),
     ("fitting", "training", "shrinking"),
@@ -29,7 +30,8 @@ LEVELS = (
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-ONLY_FROM = {"report": {"fitting", "cli"}, "study": {"cli"}, "cli": {"__main__"}}  # room: the rooms that may import it
+# room: the rooms that may import it
+ONLY_FROM = {"report": {"fitting", "shrinking", "cli"}, "study": {"cli"}, "cli": {"__main__"}}
 
 
 def read_modules(root: Path) -> dict[str, ast.Module]:

@@ -5,18 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 from onnx_graphs import quantized_net
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from swiftlet.cli import pack
+from swiftlet.cli import measure, pack
+from swiftlet.compress.fold import fold_batchnorm
+from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput
+from swiftlet.export.onnx import export_onnx
 from swiftlet.pack import fuzz
+from swiftlet.zoo import create_model
 
 app = typer.Typer()
-for verb in (pack.pack, pack.unpack, pack.fuzz):
+for verb in (pack.pack, pack.unpack, pack.fuzz, measure.check, measure.count):
     app.command()(verb)
+app.command("time")(measure.time_)
 
 
 def run(*arguments: object) -> str:
@@ -38,6 +44,37 @@ def test_an_onnx_file_there_and_back(tmp_path: Path) -> None:
     assert json.loads(run("unpack", tmp_path / "model.swl", "--json"))["bytes"] == told["bytes"]
     assert "swiftlet check" in run("unpack", tmp_path / "model.swl", "--out", tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == quantized_net()
+
+
+def test_verbs_take_a_container_in_the_place_of_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = create_model("mobilenet_v1", width=0.0625, num_classes=4).eval()
+    plain, packed = tmp_path / "model.onnx", tmp_path / "model.swl"
+    plain.write_bytes(export_onnx(fold_batchnorm(network)[0], InputContract(side=32)))
+    assert f"swiftlet check {packed}" in run("pack", plain)
+    sizes = {file: file.stat().st_size for file in (plain, packed)}
+    assert sizes[packed] < sizes[plain]
+
+    of_file, of_container = (json.loads(run("count", file, "--json")) for file in (plain, packed))
+    assert of_container == of_file | {"model": str(packed), "file_bytes": sizes[packed]}
+    assert f"{sizes[plain]:,} bytes, {sizes[packed]:,} in its container" in run("count", packed)
+    assert "container" not in run("count", plain)
+
+    found = json.loads(run("check", packed, "--json"))
+    assert (found["size_bytes"], found["file_bytes"]) == (sizes[plain], sizes[packed])
+    assert found["cost"]["macs"] == of_file["macs"]
+    assert f"{sizes[packed]:,} bytes, unpacked {sizes[plain]:,} bytes" in run("check", packed)
+
+    raced = json.loads(run("time", plain, packed, "--seconds", 0.2, "--json"))
+    assert [row["file"] for row in raced["results"]] == [str(plain), str(packed)] and not raced["dropped"]
+
+    plain.unlink()
+    packed.write_bytes(packed.read_bytes()[:-1])
+    for verb in ("count", "check", "time"):
+        with pytest.raises(BadFile, match=r"model\.swl ends early; download it again \(short at byte"):
+            run(verb, packed)
+    with pytest.raises(BadFile, match="cannot be read"):
+        run("count", tmp_path / "absent.swl")
 
 
 def test_tensors_there_and_back(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from browser import Open
 
 from swiftlet.errors import BadInput
-from swiftlet.report.build import build_report, chart, count, milliseconds, percent, points, size
-from swiftlet.report.evidence import ClassRow, Evidence, Limit, Picture, Tried
+from swiftlet.report.build import bought, build_report, chart, count, ladder_charts, milliseconds, percent, points, size
+from swiftlet.report.evidence import ClassRow, Evidence, Limit, Picture, Step, Tried
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -80,6 +80,24 @@ def evidence(**changes: Any) -> Evidence:
         "latency_limit_ms": 1.0,
     }
     return Evidence(**(values | changes))
+
+
+def step(name: str, accuracy: float, ms: float, **changes: Any) -> Step:
+    values = {"precision": "int8", "size_bytes": 90_000, "packed_bytes": 70_000, "macs": 5_000_000, "seconds": 60.0}
+    values |= {"undone": "", "delivered": False}
+    return Step(**({"name": name, "accuracy": accuracy, "latency_ms": ms} | values | changes))
+
+
+def ladder_evidence(**changes: Any) -> Evidence:
+    """Of a run of shrink: the third step is undone, the last one delivered."""
+    ladder = (
+        step("as it came", 0.912, 0.9, precision="float32", size_bytes=330_000, packed_bytes=290_000),
+        step("int8", 0.91, 0.5),
+        step("pruned to 60 %", 0.895, 0.3, size_bytes=60_000, undone="loses 1.7 points, 1 allowed"),
+        step("pruned to 77 %", 0.911, 0.4, size_bytes=72_000, packed_bytes=56_000),
+        step("weights of 4 bits, QAT", 0.908, 0.4, size_bytes=40_000, packed_bytes=28_000, delivered=True),
+    )
+    return evidence(**{"tried": (), "ladder": ladder, "size_limit_bytes": 50_000} | changes)
 
 
 EMPTY = {"limits": (), "tried": (), "classes": (), "mistakes": (), "lost_to_int8": (), "set_aside": (), "notes": ()}
@@ -186,7 +204,7 @@ def test_pointing_at_a_mark_tells_about_it_and_so_do_the_arrow_keys(open_html: O
     told = set()
     for _ in range(4):
         page.keyboard.press("ArrowRight")
-        told.add(page.locator("#spoken").inner_text())
+        told.add(page.locator("#chart-spoken").inner_text())
     assert len(told) == 4 and any("mobilenet_v1-0.125-28px, int8, 87.0" in words for words in told)
 
 
@@ -202,6 +220,38 @@ def test_the_chart_shows_every_measured_file_the_limit_and_the_delivered_one(ope
     )
     assert len(set(looks)) == 5  # told apart without colour
     assert page.evaluate("Chart.getChart('chart').scales.x.type") == "logarithmic"
+
+
+def test_a_ladder_shows_what_each_step_bought_and_which_are_undone(open_html: Open) -> None:
+    html = build_report(ladder_evidence())
+    page = open_html(html).page
+    sections = [s.get_attribute("id") for s in page.locator("section").all()]
+    assert sections == ["ladder" if name == "tried" else name for name in SECTIONS]
+    told = [words.replace("\u00a0", " ") for words in column(page, "ladder", 7)]
+    assert told[0] == "–" and told[1].startswith("0.2 points lost, 1.80 x faster, 3.67 x smaller, 4.14 x less")
+    assert told[2] == "undone: loses 1.7 points, 1 allowed"
+    assert told[3] == "0.1 points won, 1.25 x faster, 1.25 x smaller, 1.25 x less to download"  # against int8
+    assert told[4].endswith("2.00 x less to download; delivered")
+    assert page.locator("#ladder .delivered").count() == 1 == page.locator("#ladder .undone").count()
+    assert page.locator("#lost h2").inner_text() == "Right as it came, wrong now"
+    for name, limit in (("chart", "limit 1 ms"), ("chart-bytes", "limit 50 KB")):
+        labels = page.evaluate(f"Chart.getChart('{name}').data.datasets.map((d) => [d.label, d.data.length])")
+        groups = [["float32", 1], ["int8", 3], ["undone int8", 1]]
+        assert labels == [*groups, ["delivered", 1], ["the way down", 4], [limit, 2]]
+    page.locator("#chart-bytes").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#chart-bytes-spoken").inner_text().startswith("weights of 4 bits, QAT, int8, 90.8")
+    page.set_viewport_size(PHONE)
+    boxes = [page.locator(f"#{name}").bounding_box() for name in ("chart", "chart-bytes")]
+    assert boxes[0] and boxes[1] and boxes[0]["y"] < boxes[1]["y"] and overflow(page) <= 0
+
+
+def test_a_step_is_compared_with_the_last_that_stands() -> None:
+    ladder = ladder_evidence().ladder
+    assert bought(ladder[1:2]) == [""] and bought((ladder[1], ladder[1]))[1] == "the same accuracy"
+    assert [each["path"] for each in ladder_charts(ladder_evidence())] == [[0, 1, 3, 4]] * 2
+    with pytest.raises(BadInput, match="latency_ms=nan"):
+        build_report(ladder_evidence(ladder=(replace(ladder[0], latency_ms=math.nan),)))
 
 
 def test_tables_sort_both_ways_with_the_unmeasured_last(open_html: Open) -> None:
@@ -254,6 +304,11 @@ def test_hostile_names_are_text_wherever_they_stand(open_html: Open) -> None:
     assert page.locator("img").count() == 25 and overflow(page) <= 0
     for section in ("limits", "tried", "classes", "mistakes", "data", "notes", "use", "provenance"):
         assert "{{ 7*7 }}" in page.locator(f"#{section}").inner_text(), section
+    poisoned = replace(
+        poisoned, ladder=tuple(replace(s, name=HOSTILE, undone=HOSTILE) for s in ladder_evidence().ladder)
+    )
+    told = open_html(build_report(replace(poisoned, tried=()))).page
+    assert told.evaluate("window.pwned") is None and told.locator("#ladder tbody").inner_text().count("7*7") == 10
     assert page.locator("#mistakes img").first.get_attribute("alt") == f"{HOSTILE}, taken for {HOSTILE}"
     assert page.evaluate("Chart.getChart('chart').data.datasets[0].data[0].point.name") == HOSTILE
 

@@ -1,5 +1,6 @@
 """The ONNX door: ordinary files pass, and what asks for too much is refused before anything is allocated."""
 
+import hashlib
 import random
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_graphs import float_net, quantized_net, serialize, tensor
 
-from swiftlet.cost.screen import read_onnx
+from swiftlet.cost.screen import read_onnx, screen_onnx
 from swiftlet.errors import BadFile
+from swiftlet.pack.error import ContainerError
+from swiftlet.pack.onnx import pack_onnx
+from swiftlet.pack.writer import pack_tensors, write_items
 
 node = helper.make_node
 FLOAT = TensorProto.FLOAT
@@ -166,3 +170,55 @@ def test_truncated_and_mutated_files_are_refused_or_read_but_never_crash():
         except BadFile:
             refused += 1
     assert refused > len(cases) // 3
+
+
+# --- containers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_container_comes_in_as_the_file_that_it_holds(tmp_path):
+    for data in (float_net(), quantized_net()):
+        packed = pack_onnx(data)
+        screened = screen_onnx(packed)
+        assert screened.data == data and screened.model == read_onnx(data)
+        (tmp_path / "named.onnx").write_bytes(packed)  # it is the content that tells
+        assert screen_onnx(tmp_path / "named.onnx").data == data
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_a_container_holds_is_screened_like_any_file(name):
+    with pytest.raises(BadFile) as plain:
+        read_onnx(BOMBS[name])
+    with pytest.raises(BadFile) as packed:
+        read_onnx(pack_onnx(BOMBS[name]))
+    assert str(packed.value) == str(plain.value) and type(packed.value) is BadFile
+
+
+def test_containers_that_are_refused_are_named(tmp_path):
+    packed = pack_onnx(float_net())
+    for content, code in (
+        (packed[:-1], "short"),
+        (packed + b"\0", "trailing"),
+        (packed[:-1] + bytes([packed[-1] ^ 1]), "chunk-digest"),
+        (packed[:7] + b"\2" + packed[8:], "magic"),
+    ):
+        (tmp_path / "model.swl").write_bytes(content)
+        with pytest.raises(ContainerError, match=r"model\.swl .*\(" + code) as refused:
+            read_onnx(tmp_path / "model.swl")
+        assert refused.value.code == code
+    with pytest.raises(BadFile, match=r"^ONNX bytes: a container of tensors by name"):
+        read_onnx(pack_tensors({"w": np.zeros(3)}))
+    with pytest.raises(BadFile, match="not an ONNX file"):  # nothing is unpacked twice
+        read_onnx(_container_in(packed))
+
+
+def test_a_container_unpacks_to_no_more_than_a_file_may_have():
+    packed, limit = pack_onnx(quantized_net()), len(quantized_net()) - 1
+    assert len(packed) < limit
+    with pytest.raises(ContainerError, match="limit"):
+        read_onnx(packed, max_file_bytes=limit)
+    assert read_onnx(packed, max_file_bytes=limit + 1)
+
+
+def _container_in(packed: bytes) -> bytes:
+    """A container whose ONNX file is a container."""
+    return write_items("onnx", {}, hashlib.sha256(packed).hexdigest(), [], packed)

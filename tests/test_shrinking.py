@@ -17,21 +17,25 @@ from torch import fx
 from toy import write_photos
 
 from swiftlet import gate as gate_module
+from swiftlet import quantizing
 from swiftlet.budget import Budget
 from swiftlet.check import check, load_classifier
 from swiftlet.cli import app
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.record import Record
 from swiftlet.compress.reparameterize import deployed
+from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput, Infeasible
 from swiftlet.export.onnx import export_onnx
 from swiftlet.pack.onnx import unpack_onnx
-from swiftlet.shrinking import ladder, verb
+from swiftlet.shrinking import ladder, narrow, offers, shallow, verb
 from swiftlet.shrinking.source import open_source
 from swiftlet.shrinking.verb import Shrunk, shrink
 from swiftlet.signals import Terminated
 from swiftlet.training import train
+from swiftlet.zoo import create_model
+from swiftlet.zoo.weights.own import save_weights
 
 MINUTES = 0.4
 
@@ -128,12 +132,50 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
         faults = {p: replace(option, faults=("planted",)) for p, option in passed.options.items()}
         return gate_module.Passed(options=faults, chosen=None)
 
-    monkeypatch.setattr(ladder, "gate", judged)
+    monkeypatch.setattr(offers, "gate", judged)
     monkeypatch.setattr(ladder, "TAUGHT", 0.03)  # of minutes that are long enough for a busy machine
     result = shrink(run, photos, Budget(max_drop=100), minutes=4, out=tmp_path / "out")
-    assert [bool(rung.undone) for rung in result.ladder] == [False, False, False, True]
-    assert result.ladder[-1].undone == "planted" and not result.over
-    assert result.size_bytes == pytest.approx(result.ladder[2].size_bytes, abs=300)  # its figures are inside now
+    steps = [(rung.step, rung.undone) for rung in result.ladder]
+    assert steps[:4] == [("as it came", ""), ("int8", ""), ("pruned to 60 %", ""), ("pruned to 36 %", "planted")]
+    between, base, coded = result.ladder[4:-1], result.ladder[2], result.ladder[-1]
+    macs = [rung.macs for rung in (result.ladder[3], *between, base)]  # half-way back to what stood, and again
+    assert len(macs) > 2 and macs == sorted(set(macs)) and all(rung.undone for rung in between)
+    assert steps[-1] == ("weights of 4 bits, QAT", "") and not result.over
+    assert coded.macs == base.macs and coded.packed_bytes < 0.95 * base.packed_bytes
+    assert result.size_bytes == pytest.approx(coded.size_bytes, abs=300)  # its figures are inside now
+    manifest = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert [r["name"] for r in manifest["records"]][-2:] == ["prepare_qat", "finished"]
+    assert manifest["records"][-2]["arguments"]["bits"] == 4
+    assert open_source(tmp_path / "out").network == "mobilenet_v1"  # the float32 file of the network before it
+
+
+def test_a_download_too_large_is_coded_with_fewer_bits(run: Path, photos: Path, shrunk: Shrunk, tmp_path: Path) -> None:
+    limit = round(0.9 * shrunk.ladder[1].packed_bytes)
+    result = shrink(run, photos, Budget(packed_bytes=limit, max_drop=100), minutes=MINUTES, out=tmp_path / "out")
+    assert not result.over and result.packed_bytes <= limit and result.cost.packed_bytes == result.packed_bytes
+    assert Path(result.packed).stat().st_size == result.packed_bytes
+    assert result.ladder[-1].step.startswith("weights of") and result.ladder[-1].macs == result.ladder[1].macs
+    assert check(Path(result.file)).parity_ok
+    words = Path(result.report).read_text()
+    assert "size of the download" in words and "weights of" in words and "Ladder" in words
+
+
+def test_blocks_go_before_channels_where_more_than_bytes_are_over(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shallow, "MILD", 100)  # none of an untrained network's blocks costs so much
+    model = create_model("resnet18", width=0.0625, small_input=True, num_classes=4)
+    contract = InputContract(side=16)
+    save_weights(model, tmp_path / "resnet.safetensors", contract=contract, licence="none")
+    whole = count_model(model, (3, 16, 16)).cost.macs or 0
+    budget = Budget(macs=round(0.5 * whole), max_drop=100)
+    result = shrink(tmp_path / "resnet.safetensors", photos, budget, minutes=0.2, out=tmp_path / "out")
+    steps = [rung.step for rung in result.ladder]
+    assert steps == ["as it came", "int8", "without 5 blocks"] and not result.over
+    assert result.ladder[2].macs <= 0.5 * whole and result.ladder[2].p50_ms < result.ladder[1].p50_ms
+    records = json.loads((tmp_path / "out" / "model.json").read_text())["records"]
+    assert records[0]["name"] == "drop_blocks" and len(records[0]["arguments"]["blocks"]) == 5
+    assert check(Path(result.file)).parity_ok
 
 
 def test_the_smallest_that_holds_is_delivered_where_nothing_fits(
@@ -146,9 +188,10 @@ def test_the_smallest_that_holds_is_delivered_where_nothing_fits(
         faults = {p: replace(option, faults=("planted",)) for p, option in passed.options.items()}
         return gate_module.Passed(options=faults, chosen=None)
 
-    monkeypatch.setattr(ladder, "gate", judged)
+    monkeypatch.setattr(offers, "gate", judged)
     result = shrink(run, photos, Budget(size_bytes=22_000, max_drop=100), minutes=MINUTES, out=tmp_path / "out")
     assert set(result.over) == {"size_bytes"} and result.precision == "int8"
+    assert [rung.delivered for rung in result.ladder] == [False, True, False]
     assert [rung.undone for rung in result.ladder] == ["", "", "planted"]
 
 
@@ -163,7 +206,7 @@ def test_int8_that_loses_too_much_is_trained(
         return integer, record
 
     monkeypatch.setattr(gate_module, "quantize", wrecked)
-    monkeypatch.setattr(ladder, "quantize_best", wrecked)
+    monkeypatch.setattr(quantizing, "quantize_best", wrecked)
     out = tmp_path / "out"
     result = shrink(run, photos, Budget(macs=10**9, max_drop=10), minutes=MINUTES, out=out)
     integer = result.ladder[1]
@@ -186,7 +229,7 @@ def test_bad_calls_are_told_before_anything_is_written(
         shrink(run, None, out=out)
     with pytest.raises(BadInput, match="leave the contract out"):
         open_source(run, contract=InputContract(side=16, mean=(1, 2, 3)))
-    monkeypatch.setattr(ladder, "GRID", (0.5, 0.1))
+    monkeypatch.setattr(narrow, "GRID", (0.5, 0.1))
     with pytest.raises(Infeasible, match="start from a smaller network"):
         shrink(run, photos, Budget(size_bytes=3_000), minutes=MINUTES, out=tmp_path / "tiny")
 
@@ -213,7 +256,7 @@ def test_a_foreign_file_needs_no_source(photos: Path, run: Path, tmp_path: Path)
 
 
 def test_the_command_prints_the_ladder(
-    run: Path, photos: Path, shrunk: Shrunk, capsys: pytest.CaptureFixture[str]
+    run: Path, photos: Path, shrunk: Shrunk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(Path(shrunk.file).parent)
     flags = ["--max-kb", "22", "--max-drop", "10", "--minutes", str(MINUTES), "--out", out]
@@ -222,3 +265,7 @@ def test_the_command_prints_the_ladder(
     assert "as it came" in said and "pruned to" in said and "budget    met" in said and "next      " in said
     assert app(["shrink", str(run), str(photos), *flags, "--json"], standalone_mode=False) == 0
     assert json.loads(capsys.readouterr().out)["size_bytes"] == shrunk.size_bytes
+    asked: list[Budget] = []
+    monkeypatch.setattr(verb, "shrink", lambda source, photos, budget, **_: asked.append(budget) or shrunk)
+    assert app(["shrink", str(run), str(photos), "--max-packed-kb", "7.5"], standalone_mode=False) == 0
+    assert asked[0].packed_bytes == 7_500

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.compress.sparsify import Gradual, masked
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.recipes import get_recipe
 from swiftlet.train import loop
-from swiftlet.train.averages import recalibrate
 from swiftlet.train.loop import Pictures, Training, accuracy
 from swiftlet.train.recipe import Recipe
 

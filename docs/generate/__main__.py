@@ -1,5 +1,6 @@
 """python -m docs.generate: draw docs/figures; write the tables in docs/families and the other pages here."""
 
+from docs.generate.accuracy import with_accuracies
 from docs.generate.families import PAGES, families, with_table
 from docs.generate.figures import COMPARISONS, FIGURES, draw
 from docs.generate.recipes import recipes_page
@@ -16,3 +17,5 @@ for family, names in families().items():
 (DOCS / "recipes.md").write_text(recipes_page())
 studies = DOCS / "studies.md"
 studies.write_text(with_verdicts(studies.read_text()))
+accuracy = DOCS / "accuracy.md"
+accuracy.write_text(with_accuracies(accuracy.read_text()))

@@ -19,14 +19,16 @@ def with_verdicts(page: str) -> str:
 
 
 def verdicts() -> str:
-    """Markdown: one line per study, then the machine and the command."""
+    """Markdown: one line per study, then the command, and where and when each ran."""
     ledger = json.loads((RESULTS / "studies.json").read_text())
     lines = ["| study | verdict | measured |", "|---|---|---|"]
+    places: dict[str, list[str]] = {}
     for name in STUDIES:
         found = ledger["figures"][name]
         lines.append(f"| {name} | **{found['verdict']}** | {found['sentence']} |")
-    machine = ledger["machine"].partition(";")[0]
-    source = f"{machine}; `{ledger['command']}`, {ledger['date']}. One run on one machine: yours may say otherwise."
+        places.setdefault(f"{found['machine'].partition(';')[0]}, {found['date']}", []).append(name)
+    where = "; ".join(f"{', '.join(names)} on {place}" for place, names in places.items())
+    source = f"`{ledger['command']}`: {where}. One run on one machine: yours may say otherwise."
     return "\n".join([*lines, "", source])
 
 

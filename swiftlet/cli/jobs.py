@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swiftlet.cli import options
+from swiftlet.cli.shrinking import show_shrunk
 from swiftlet.cli.training import show_trained
 from swiftlet.errors import BadFile
 
@@ -158,6 +159,8 @@ def show(
     result, stages, seconds = read_run(run)
     if json_:
         options.print_json(result or {"finished": False, "stages": stages, "seconds": seconds})
+    elif result and "ladder" in result:
+        show_shrunk(result)
     elif result and "budget_met" not in result:
         show_trained(result)
     elif result:
@@ -165,7 +168,7 @@ def show(
     else:
         print(f"{run}: not finished after {seconds:.0f} s; {len(stages)} stages done: {', '.join(stages)}")
         print("next      the command that started it goes on from here")
-    return int(not (result and result.get("budget_met", True)))
+    return int(not result or bool(result.get("over")) or not result.get("budget_met", True))
 
 
 def _read_plan(path: Path) -> Any:

@@ -68,7 +68,7 @@ def list_(
 
 
 def count(
-    model: Annotated[str, typer.Argument(help="A network of the zoo, or an ONNX file.")],
+    model: Annotated[str, typer.Argument(help="A network of the zoo, or an ONNX file, packed or not.")],
     arguments: options.Arguments = None,
     side: Annotated[
         int | None, typer.Option(help="Side of the input; default: the paper's, or 224 where a file leaves it free.")
@@ -88,8 +88,8 @@ def count(
 
     _check_side("count", side)
     free = False
-    packed = None  # a matter of the values, which random weights say nothing of
-    if model in list_models() or not (Path(model).exists() or model.endswith(".onnx") or "/" in model):
+    packed = stored = None  # packed: a matter of the values, which random weights say nothing of
+    if model in list_models() or not (Path(model).exists() or model.endswith((".onnx", ".swl")) or "/" in model):
         known = card(model)
         given = options.arguments(arguments)
         channels = given.get("in_channels", known.input[0])
@@ -108,10 +108,10 @@ def count(
         if side and not free:
             raise BadInput(f"count: {model} is a file, and its input has a fixed size; leave out --side")
         counted, packed = count_onnx(screened.data, side=side or 224), packed_bytes(Path(model))
-        predicted = _predicted(Path(model)) if predict else None
+        predicted, stored = _predicted(Path(model)) if predict else None, Path(model).stat().st_size
     if json_:
         told: dict[str, Any] = {} if predicted is None else {"predicted": predicted.to_json()}
-        told |= {} if packed is None else {"packed_bytes": packed}
+        told |= {} if stored is None else {"packed_bytes": packed, "file_bytes": stored}
         options.print_json({"model": model, "inputs": shapes} | counted.to_json() | told)
         return 0
     if layers:
@@ -135,7 +135,8 @@ def count(
     print(f"memory access    {cost.memory_access_bytes:>15,} bytes, of which {counted.written_bytes:,} written")
     print(f"intensity        {counted.intensity:>15.2f} operations per byte moved")
     print(f"peak activations {cost.peak_activation_bytes:>15,} bytes")
-    print(f"size             {cost.size_bytes:>15,} bytes")
+    inside = "" if stored in (None, cost.size_bytes) else f", {stored:,} in its container"
+    print(f"size             {cost.size_bytes:>15,} bytes{inside}")
     print(f"weights          {counted.float32_bytes:>15,} bytes float32")
     print(f"                 {counted.float16_bytes:>15,} bytes float16")
     print(f"                 {counted.int8_bytes:>15,} bytes int8")
@@ -172,7 +173,7 @@ def _predicted(model: "Path | nn.Module", shape: tuple[int, int, int] = (0, 0, 0
 
 
 def time_(
-    files: Annotated[list[Path], typer.Argument(help="ONNX files.")],
+    files: Annotated[list[Path], typer.Argument(help="ONNX files, packed (.swl) or not.")],
     runtime: Annotated[
         list[str] | None, typer.Option(help="As `swiftlet doctor` lists them; repeatable. Default: onnxruntime.")
     ] = None,
@@ -211,7 +212,7 @@ def time_(
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="An ONNX classifier, ours or not.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX classifier, ours or not, packed (.swl) or not.")],
     photos: Annotated[
         Path | None, typer.Argument(help="A folder per class or an .npz; without: parity and time only.")
     ] = None,
@@ -240,7 +241,9 @@ def check(
         }
         options.print_json(flat | {"cost": asdict(done.cost), "machine": done.measurement.machine})
         return int(not passed)
-    print(f"file      {file}  {done.cost.size_bytes:,} bytes, {(done.cost.macs or 0) / 1e6:.2f} M MACs")
+    size = done.cost.size_bytes or 0
+    packed = "" if done.file_bytes == size else f"{done.file_bytes:,} bytes, unpacked "
+    print(f"file      {file}  {packed}{size:,} bytes, {(done.cost.macs or 0) / 1e6:.2f} M MACs")
     if done.accuracy is not None and done.interval is not None:
         low, high = (100 * end for end in done.interval)
         aside = f"; {done.set_aside} files set aside" if done.set_aside else ""

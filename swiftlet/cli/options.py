@@ -22,6 +22,7 @@ Photos = Annotated[
 ]
 MaxMs = Annotated[float | None, typer.Option(help="Limit: median milliseconds for one picture.")]
 MaxKb = Annotated[float | None, typer.Option(help="Limit: kilobytes (1000 bytes) of the file.")]
+MaxPackedKb = Annotated[float | None, typer.Option(help="Limit: kilobytes of the file as packed for the download.")]
 MaxMmacs = Annotated[float | None, typer.Option(help="Limit: millions of multiply-adds for one picture.")]
 MaxDrop = Annotated[float, typer.Option(help="Accuracy points that int8 may cost.")]
 Minutes = Annotated[float, typer.Option(help="Time for everything, training included.")]
@@ -77,6 +78,7 @@ def budget(
     max_kb: float | None,
     max_mmacs: float | None,
     *,
+    max_packed_kb: float | None = None,
     max_drop: float = 1.0,
     threads: int = 1,
     runtime: str = "onnxruntime",
@@ -84,6 +86,7 @@ def budget(
     return Budget(
         latency_ms=max_ms,
         size_bytes=None if max_kb is None else round(max_kb * 1000),
+        packed_bytes=None if max_packed_kb is None else round(max_packed_kb * 1000),
         macs=None if max_mmacs is None else round(max_mmacs * 1e6),
         max_drop=max_drop,
         threads=threads,

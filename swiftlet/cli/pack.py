@@ -32,7 +32,8 @@ def pack(
     print(f"file      {out}  {len(packed):,} bytes, {before / len(packed):.2f} times smaller than {before:,}")
     print(f"spent     coded {spent.words:,} (entropy {spent.entropy:,.0f}), tables {spent.tables:,}, "
           f"not coded {spent.plain:,}, graph {spent.graph:,}, header {spent.header:,}")  # fmt: skip
-    print(f"next      {options.command()} unpack {out}")
+    verb = "check" if file.suffix == ".onnx" else "unpack"
+    print(f"next      {options.command()} {verb} {out}")
     return 0
 
 

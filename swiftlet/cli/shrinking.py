@@ -12,11 +12,15 @@ from swiftlet.cli import options
 
 def shrink(
     source: Annotated[
-        Path, typer.Argument(help="A run of fit or train, a .safetensors file, or a float32 ONNX file, also foreign.")
+        Path,
+        typer.Argument(
+            help="A run of fit or train, a .safetensors file, or a float32 ONNX file, foreign or packed too."
+        ),
     ],
     photos: options.Photos = None,
     max_ms: options.MaxMs = None,
     max_kb: options.MaxKb = None,
+    max_packed_kb: options.MaxPackedKb = None,
     max_mmacs: options.MaxMmacs = None,
     max_drop: Annotated[float, typer.Option(help="Accuracy points that it may cost.")] = 1.0,
     minutes: options.Minutes = 10.0,
@@ -33,19 +37,20 @@ def shrink(
     from swiftlet.progress import bars
     from swiftlet.shrinking.verb import shrink as run
 
-    budget = options.budget(max_ms, max_kb, max_mmacs, max_drop=max_drop)
+    budget = options.budget(max_ms, max_kb, max_mmacs, max_packed_kb=max_packed_kb, max_drop=max_drop)
     contract = None if normalize is None else options.normalisation(normalize)
     with bars(minutes=minutes) as progress:
         result = run(source, photos, budget, minutes=minutes, out=out, seed=seed, contract=contract, progress=progress)
     if json_:
         options.print_json(asdict(result))
     else:
-        _show(asdict(result))
+        show_shrunk(asdict(result))
         print(f"next      {options.command()} check {result.file}{f' {photos}' if photos else ''}")
     return int(bool(result.over))
 
 
-def _show(result: dict[str, Any]) -> None:
+def show_shrunk(result: dict[str, Any]) -> None:
+    """The ladder, and the last screen."""
     table = Table(box=None, header_style="bold")
     for i, title in enumerate(("step", "accuracy", "drop", "M MACs", "KB", "packed KB", "ms", "")):
         table.add_column(title, justify="left" if i in (0, 7) else "right", overflow="fold")
@@ -53,7 +58,7 @@ def _show(result: dict[str, Any]) -> None:
         table.add_row(
             *(rung["step"], f"{100 * rung['accuracy']:.2f} %", f"{rung['drop']:.2f}", f"{rung['macs'] / 1e6:.2f}"),
             *(f"{rung['size_bytes'] / 1000:.1f}", f"{rung['packed_bytes'] / 1000:.1f}", f"{rung['p50_ms']:.3f}"),
-            f"undone: {rung['undone']}" if rung["undone"] else "",
+            f"undone: {rung['undone']}" if rung["undone"] else "delivered" if rung["delivered"] else "",
         )
     options.print_table(table)
     low, high = (100 * end for end in result["interval"])
@@ -67,6 +72,7 @@ def _show(result: dict[str, Any]) -> None:
         f"sealed test photos, {cost:+.2f} points below what came in"
     )
     print(f"gain      {smaller:.1f} x smaller, {times:.2f} x as fast: p50 {result['p50_ms']:.3f} ms")
+    print(f"report    {result['report']}")
     print(f"budget    {'OVER: ' + over if over else 'met'}")
     for note in result["notes"]:
         print(f"note      {note}")

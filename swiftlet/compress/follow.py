@@ -6,6 +6,7 @@ executed on tensors of numbers as they would be on pictures. Channels whose numb
 all: the coupled groups of DepGraph (Fang et al. 2023, arXiv:2301.12900), found for each channel and not for each layer.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import accumulate
@@ -44,7 +45,7 @@ MOVING = {
 ASKING = {"dim", "getattr", "numel", "size"}
 
 
-class Flow(fx.Interpreter):
+class Flow(fx.Interpreter, ABC):
     """One pass of channel numbers through a network. What happens where they meet is for those who derive from it.
 
     `reads` and `makes` hold, for each call of a layer with weights, the numbers of its input and its output channels in
@@ -259,41 +260,41 @@ class Flow(fx.Interpreter):
 
     # --- what happens where numbers meet ---
 
+    @abstractmethod
     def _new(self, width: int) -> list[int]:
         """The numbers of a layer's results."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _again(self, number: int, time: int) -> int:
         """Another number that goes with this one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _same(self, one: list[int], other: list[int]) -> None:
         """Channel by channel, these belong together."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fix(self, x: Tensor, reason: str) -> None:
         """These must stay."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _link(self, numbers: list[int]) -> None:
         """Of these an operation makes parts of equal size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _lengths(self, x: Tensor, ends: Iterable[int]) -> list[int]:
         """How many channels the parts of x have, which ended here when the network was written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fault(self, numbers: Iterable[int]) -> None:
         """So many of these do not fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unknown(self, reason: str) -> Any:
         """One number for all channels of a value that is not followed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _refused(self, tensors: list[Tensor]) -> Any:
         """The operation cannot be executed."""
-        raise NotImplementedError
 
     def _lost(self, where: str, tensors: list[Tensor]) -> Any:
         for x in tensors:

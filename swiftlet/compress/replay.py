@@ -12,6 +12,7 @@ from swiftlet.errors import BadInput
 # What changes the structure of a network: the module and the function that do the same to a fresh one. A transform
 # that depends on nothing but the structure takes the network alone, the others have a `rebuild` that takes the record.
 AGAIN = {
+    "drop_blocks": ("swiftlet.compress.blocks", "rebuild"),
     "factorize": ("swiftlet.compress.factorize", "rebuild"),
     "fold_batchnorm": ("swiftlet.compress.fold", "fold_batchnorm"),
     "prune_channels": ("swiftlet.compress.prune", "rebuild"),

@@ -1,7 +1,8 @@
 """The only door by which an ONNX file gets in: counting and every runtime load through it.
 
 A file is judged by its structure before anything is allocated for it or handed to a runtime. A hundred bytes can ask a
-runtime for gigabytes, so each tensor's size is worked out first, and whatever cannot be known is refused.
+runtime for gigabytes, so each tensor's size is worked out first, and whatever cannot be known is refused. A container
+(swiftlet.pack) is unpacked in memory on the way in, and the file that was in it is judged as any other.
 """
 
 from collections import Counter
@@ -15,8 +16,9 @@ from onnx import AttributeProto, TensorProto
 
 from swiftlet.cost.memory import Step, peak_bytes
 from swiftlet.cost.shapes import BYTES, CONTRIB, MAX_RANK, Known, infer_shapes, label, real_inputs
-from swiftlet.cost.wire import check_wire
 from swiftlet.errors import BadFile
+from swiftlet.pack.onnx import plain_onnx
+from swiftlet.pack.wire import check_wire
 
 MAX_NODES = 20_000
 MIN_OPSET = 7
@@ -49,7 +51,8 @@ FIELDS: dict[int, str] = {
 
 
 class Screened(NamedTuple):
-    """A file that passed: its name for messages, its bytes, the parsed model, and what is known of every tensor."""
+    """A file that passed: its name for messages, the bytes of the ONNX file, the parsed model, and what is known of
+    every tensor."""
 
     name: str
     data: bytes
@@ -69,12 +72,14 @@ def screen_onnx(
 ) -> Screened:
     """Accept an ordinary image network, refuse the rest with BadFile: what is wrong, where, and what to do.
 
-    Refused: files that do not parse or exceed max_file_bytes; external data, subgraphs, functions and sparse tensors;
-    unknown operators and opsets; initializers whose bytes do not match their shape; more than 20,000 nodes; tensors
-    whose size cannot be known before running (a free batch counts as 1, other free input dimensions as `side`), or
-    a tensor or a sum of live tensors above max_tensor_bytes.
+    `file` is an ONNX file, or a container of one, whose refusal is a ContainerError. Refused: files that do not parse
+    or, packed or unpacked, exceed max_file_bytes; external data, subgraphs, functions and sparse tensors; unknown
+    operators and opsets; initializers whose bytes do not match their shape; more than 20,000 nodes; tensors whose size
+    cannot be known before running (a free batch counts as 1, other free input dimensions as `side`), or a tensor or a
+    sum of live tensors above max_tensor_bytes.
     """
-    name, data = _read(file, max_file_bytes)
+    name, stored = _read(file, max_file_bytes)
+    data = plain_onnx(stored, name, max_bytes=max_file_bytes)
     try:
         check_wire(data)
         model = onnx.ModelProto.FromString(data)

@@ -118,6 +118,10 @@ def _rescaled(g: FileGraph, node: Node) -> tuple[Any, Any] | None:
     if node.op == "DequantizeLinear":
         scale, zero = g.number(node.inputs[1]), g.number(node.inputs[2]) if len(node.inputs) > 2 else 0.0
         return None if scale is None or zero is None else (np.array([scale]), np.array([-zero * scale]))
+    if node.op == "BatchNormalization" and g.source(node.inputs[0], "Cast") is not None:  # as export_onnx writes it
+        gamma, shift, mean, var = (g.vector(node, i, 3).astype(np.float64) for i in range(1, 5))
+        factor = gamma / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
+        return (factor, shift - mean * factor) if (factor > 0).all() else None  # else it is the network's own
     found = g.affine(node)
     return None if found is None else found[1:]
 

@@ -178,14 +178,18 @@ class _Graph:
         return self._numbers[key]
 
     def normalised_image(self, contract: InputContract) -> str:
-        """uint8 (N, side, side, 3) -> float (N, 3, side, side); one DequantizeLinear if the mean is whole."""
+        """uint8 (N, side, side, 3) -> float (N, 3, side, side); one DequantizeLinear if the mean is whole.
+
+        Otherwise a BatchNormalization: with three numbers for three channels, Sub and Div take a sixth of the time of
+        MobileNet V2 in ONNX Runtime, which moves them behind the Transpose to channels-last.
+        """
         image = self.op("Transpose", "image", perm=[0, 3, 1, 2])
         grid = contract_grid(contract)
         if grid is not None:
             return self.op("DequantizeLinear", image, self.const(np.float32(grid[0])), self.const(np.uint8(grid[1])))
-        mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (contract.mean, contract.std))
-        centred = self.op("Sub", self.op("Cast", image, to=TensorProto.FLOAT), self.const(mean))
-        return self.op("Div", centred, self.const(std))
+        pixels, zero, one = self.op("Cast", image, to=TensorProto.FLOAT), np.zeros(3), np.ones(3)
+        factors = (1 / np.array(contract.std), zero, np.array(contract.mean), one)  # scale, shift, mean, variance
+        return self.op("BatchNormalization", pixels, *(self.const(np.float32(v)) for v in factors), epsilon=0.0)
 
     def parameters(self, layer: Any, *, zeros: bool = False) -> list[str]:
         """Weight and bias as float constants, or, if quantized, as integers with their scales.

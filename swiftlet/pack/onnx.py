@@ -14,11 +14,12 @@ import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from swiftlet.cost.wire import BROKEN, check_wire, fields
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.pack.encodings import ITEMSIZE, decode
-from swiftlet.pack.format import MAX_BYTES, read_container
+from swiftlet.pack.error import ContainerError
+from swiftlet.pack.format import MAGIC, MAX_BYTES, read_container
 from swiftlet.pack.reader import check_content, read_file, symbols_of
+from swiftlet.pack.wire import BROKEN, check_wire, fields
 from swiftlet.pack.writer import Item, write_items
 
 MIN_BYTES = 300  # of a tensor; below, its line in the header costs more than the coder saves
@@ -84,6 +85,21 @@ def unpack_onnx(file: Path | bytes, *, max_bytes: int = MAX_BYTES) -> bytes:
     file_bytes[at:] = skeleton[taken:]
     check_content(container, hashlib.sha256(file_bytes.data).hexdigest())
     return file_bytes.tobytes()
+
+
+def plain_onnx(data: bytes, name: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """What a file `name` holds: the ONNX file in it if it is a container, by its first bytes; else `data` as it is.
+
+    Raises ContainerError, and BadFile for a container of tensors, both with the name.
+    """
+    if not data.startswith(MAGIC[:4]):  # an ONNX file cannot begin so: it would be field 1,329
+        return data
+    try:
+        return unpack_onnx(data, max_bytes=max_bytes)
+    except ContainerError as error:
+        raise ContainerError(error.code, error.offset, name) from error
+    except BadInput as error:
+        raise BadFile(f"{name}: a container of tensors by name, not of an ONNX file; unpack it instead") from error
 
 
 def _tensors(data: bytes) -> Iterator[tuple[int, int, str]]:

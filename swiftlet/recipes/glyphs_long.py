@@ -1,9 +1,9 @@
 """Grey digits, letters, symbols by the ten thousand (MNIST, Fashion-MNIST), from random weights, for hours.
 
-hardware  none yet; meant for a few cores of a CPU
-minutes   60 and more
-expected  not measured yet
-seeds     none yet
+hardware  one core of an AMD EPYC
+minutes   13 (20 epochs of MNIST, ResNet-20 3/16)
+expected  MNIST 99.5 % with 9,500 parameters (docs/accuracy.md)
+seeds     3
 side      28, the pictures' own
 source    public practice: nothing here was compared
 

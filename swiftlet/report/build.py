@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from swiftlet.errors import BadInput
-from swiftlet.report.evidence import Evidence, Picture, Tried
+from swiftlet.report.evidence import Evidence, Picture, Step, Tried
 
 SHOWN = 24  # pictures of a kind
 SPACE = "\u00a0"  # between a number and its unit, so that no line ends there
+ALIKE = 1.02  # times as much, of time or bytes, that count as equal
 THUMB = 96  # px; larger pictures are shrunk to it, smaller ones stay as the network saw them
 HERE = Path(__file__).parent
 
@@ -57,9 +59,10 @@ def build_report(evidence: Evidence) -> str:
         style=Markup(style),
         script=Markup(script),
         chart_library=Markup(chart_library),
-        chart=chart(evidence),
+        charts=ladder_charts(evidence) if evidence.ladder else [chart(evidence)],
+        bought=bought(evidence.ladder),
         tried=sorted(evidence.tried, key=lambda t: (t.accuracy is None, -(t.accuracy or 0))),
-        delivered=next((t for t in evidence.tried if t.delivered), None),
+        delivered=next((file for file in _files(evidence) if file.delivered), None),
         drop=100 * (evidence.accuracy_float - evidence.accuracy),
         wrong=round(evidence.n * (1 - evidence.accuracy)),
         mistakes=_most_confident(evidence.mistakes),
@@ -74,14 +77,31 @@ def build_report(evidence: Evidence) -> str:
 def chart(evidence: Evidence) -> dict[str, Any]:
     """What page.js draws: every candidate that was both trained and timed. A planned one has no accuracy to show."""
     measured = [t for t in evidence.tried if t.accuracy is not None and t.latency_ms is not None]
-    limit = evidence.latency_limit_ms
-    spread = [t.latency_ms for t in measured if t.latency_ms is not None] + ([] if limit is None else [limit])
-    return {
-        "points": [_point(t) for t in measured],
-        "limit_ms": limit,
-        "limit_text": None if limit is None else f"limit {limit:g} ms",
-        "log": bool(spread) and max(spread) > 20 * min(spread),
-    }
+    marks = [_mark(t, t.name.partition("-")[0], t.latency_ms or 0.0, t.status) for t in measured]
+    return _chart("chart", "milliseconds per photo", marks, evidence.latency_limit_ms, "ms")
+
+
+def ladder_charts(evidence: Evidence) -> list[dict[str, Any]]:
+    """The steps of the ladder, by time and by bytes; a line joins those that stand."""
+
+    def marks(x: Callable[[Step], float]) -> list[dict[str, Any]]:
+        return [_mark(s, "undone" if s.undone else "", x(s), s.undone or "stands") for s in evidence.ladder]
+
+    limit = None if evidence.size_limit_bytes is None else evidence.size_limit_bytes / 1000
+    charts = [
+        _chart("chart", "milliseconds per photo", marks(lambda s: s.latency_ms), evidence.latency_limit_ms, "ms"),
+        _chart("chart-bytes", "kilobytes of the file", marks(lambda s: s.size_bytes / 1000), limit, "KB"),
+    ]
+    return [each | {"path": [i for i, s in enumerate(evidence.ladder) if not s.undone]} for each in charts]
+
+
+def bought(ladder: tuple[Step, ...]) -> list[str]:
+    """What each step changed against the one that stood before it: accuracy, time, file and download."""
+    told, before = [], None
+    for step in ladder:
+        told.append("" if before is None else _difference(before, step))
+        before = before if step.undone else step
+    return told
 
 
 def percent(share: float | None) -> str:
@@ -133,24 +153,56 @@ def png(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _point(tried: Tried) -> dict[str, Any]:
-    assert tried.accuracy is not None
+def _files(evidence: Evidence) -> list[Tried | Step]:
+    return [*evidence.tried, *evidence.ladder]
+
+
+def _chart(name: str, axis: str, marks: list[dict[str, Any]], limit: float | None, unit: str) -> dict[str, Any]:
+    """name: of its canvas; path: the marks that a line joins."""
+    spread = [mark["x"] for mark in marks] + ([] if limit is None else [limit])
     return {
-        "name": tried.name,
-        "family": tried.name.partition("-")[0],
-        "precision": tried.precision,
-        "ms": tried.latency_ms,
-        "accuracy": 100 * tried.accuracy,
-        "bytes": tried.size_bytes,
-        "lines": [
-            f"{percent(tried.accuracy)} on validation photos",
-            milliseconds(tried.latency_ms),
-            size(tried.size_bytes),
-            f"{count(tried.macs)} MACs",
-            tried.status,
-        ],
-        "delivered": tried.delivered,
+        "id": name,
+        "axis": axis,
+        "points": marks,
+        "path": [],
+        "limit": limit,
+        "limit_text": None if limit is None else f"limit {limit:g} {unit}",
+        "log": bool(spread) and max(spread) > 20 * min(spread),
     }
+
+
+def _mark(file: Tried | Step, family: str, x: float, status: str) -> dict[str, Any]:
+    assert file.accuracy is not None
+    return {
+        "name": file.name,
+        "family": family,
+        "precision": file.precision,
+        "x": x,
+        "accuracy": 100 * file.accuracy,
+        "bytes": file.size_bytes,
+        "lines": [
+            f"{percent(file.accuracy)} on validation photos",
+            milliseconds(file.latency_ms),
+            size(file.size_bytes),
+            f"{count(file.macs)} MACs",
+            status,
+        ],
+        "delivered": file.delivered,
+    }
+
+
+def _difference(before: Step, step: Step) -> str:
+    lost = 100 * (before.accuracy - step.accuracy)
+    parts = ["the same accuracy" if abs(lost) < 0.05 else f"{points(abs(lost))} {'lost' if lost > 0 else 'won'}"]
+    for was, now, better, worse in (
+        (before.latency_ms, step.latency_ms, "faster", "slower"),
+        (before.size_bytes, step.size_bytes, "smaller", "larger"),
+        (before.packed_bytes, step.packed_bytes, "less to download", "more to download"),
+    ):
+        times = max(was, now) / min(was, now)
+        if times >= ALIKE:
+            parts.append(f"{times:.2f}{SPACE}x {better if now < was else worse}")
+    return ", ".join(parts)
 
 
 def _most_confident(pictures: tuple[Picture, ...]) -> list[Picture]:
@@ -162,11 +214,11 @@ def _hash(text: str) -> str:
 
 
 def _refuse_nonsense(evidence: Evidence) -> None:
-    delivered = [t.name for t in evidence.tried if t.delivered]
+    delivered = [file.name for file in _files(evidence) if file.delivered]
     if len(delivered) > 1:
         raise BadInput(f"Evidence: {' and '.join(delivered)} are both marked as delivered; one file is")
-    for t in evidence.tried:
-        _refuse_unmeasured(t)
+    for file in _files(evidence):
+        _refuse_unmeasured(file)
     for picture in evidence.mistakes + evidence.lost_to_int8:
         pixels = picture.pixels
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
@@ -175,9 +227,9 @@ def _refuse_nonsense(evidence: Evidence) -> None:
             )
 
 
-def _refuse_unmeasured(tried: Tried) -> None:
+def _refuse_unmeasured(file: Tried | Step) -> None:
     """NaN and zero milliseconds are no measurements; None says so. Written so that NaN fails each comparison."""
-    if tried.accuracy is not None and not 0 <= tried.accuracy <= 1:
-        raise BadInput(f"Evidence: {tried.name}: accuracy={tried.accuracy!r} must be a share of 1, or None")
-    if tried.latency_ms is not None and not 0 < tried.latency_ms < float("inf"):
-        raise BadInput(f"Evidence: {tried.name}: latency_ms={tried.latency_ms!r} must be above 0, or None")
+    if file.accuracy is not None and not 0 <= file.accuracy <= 1:
+        raise BadInput(f"Evidence: {file.name}: accuracy={file.accuracy!r} must be a share of 1, or None")
+    if file.latency_ms is not None and not 0 < file.latency_ms < float("inf"):
+        raise BadInput(f"Evidence: {file.name}: latency_ms={file.latency_ms!r} must be above 0, or None")

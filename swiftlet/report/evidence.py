@@ -1,4 +1,4 @@
-"""What a report shows, as plain values: fit fills them in, the page only lays them out."""
+"""What a report shows, as plain values: fit and shrink fill them in, the page only lays them out."""
 
 from dataclasses import dataclass
 
@@ -31,6 +31,23 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step down the ladder of shrink, and the file that it led to. accuracy is a share of 1 on the validation
+    photos, packed_bytes the file in a container; seconds: what the step took; undone: why it does not stand, or ""."""
+
+    name: str
+    precision: str
+    accuracy: float
+    latency_ms: float
+    size_bytes: int
+    packed_bytes: int
+    macs: int
+    seconds: float
+    undone: str
+    delivered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRow:
     """One class on the sealed test photos: how many, how many right, and the class most often taken for it."""
 
@@ -56,7 +73,8 @@ class Picture:
 class Evidence:
     """Everything on the page. Shares are of 1; provenance keeps its order.
 
-    latency_limit_ms is the budget's limit as a number, for the line in the chart; None draws none.
+    A run of fit has `tried` files, one of shrink a `ladder` in the order of its steps; the other stays empty.
+    latency_limit_ms and size_limit_bytes are the budget's limits as numbers, for lines in charts; None draws none.
     """
 
     title: str
@@ -87,3 +105,5 @@ class Evidence:
     snippet: str
     provenance: dict[str, str]
     latency_limit_ms: float | None = None
+    size_limit_bytes: int | None = None
+    ladder: tuple[Step, ...] = ()

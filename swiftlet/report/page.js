@@ -4,8 +4,9 @@
 for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
 const copy = document.getElementById("copy");
 if (copy) makeCopy(copy, document.getElementById("snippet"));
-const chartData = document.getElementById("chart-data");
-if (chartData) keepDrawn(JSON.parse(chartData.textContent));
+for (const plot of document.querySelectorAll(".plot")) {
+  keepDrawn(plot.querySelector("canvas"), JSON.parse(plot.querySelector("script").textContent));
+}
 
 function makeSortable(table) {
   const heads = [...table.tHead.rows[0].cells];
@@ -53,8 +54,7 @@ function makeCopy(button, source) {
 }
 
 // Colours come from the style sheet, so the chart is drawn anew when the scheme changes and for paper.
-function keepDrawn(data) {
-  const canvas = document.getElementById("chart");
+function keepDrawn(canvas, data) {
   canvas.parentElement.hidden = false;
   let chart = draw(canvas, data);
   const redraw = () => {
@@ -87,11 +87,15 @@ function show(chart, point) {
     chart.setActiveElements([{ datasetIndex, index }]);
     chart.tooltip.setActiveElements([{ datasetIndex, index }], { x, y });
     chart.update();
-    document.getElementById("spoken").textContent = [title(point), ...point.lines].join(", ");
+    document.getElementById(`${chart.canvas.id}-spoken`).textContent = [title(point), ...point.lines].join(", ");
   }
 }
 
 const title = (point) => `${point.name}, ${point.precision}`;
+
+function group(point) {
+  return `${point.family} ${point.precision}`.trim();
+}
 
 // Long lines of a tooltip would run out of the canvas.
 const wrap = (text) => text.match(/.{1,36}(?=\s|$)|.{1,36}/gsu).map((line) => line.trim());
@@ -102,7 +106,7 @@ function draw(canvas, data) {
   const narrow = canvas.parentElement.clientWidth < 500;
   const largest = Math.max(...data.points.map((point) => point.bytes ?? 0), 1);
   const radius = (point) => Math.max(4, (narrow ? 14 : 20) * Math.sqrt((point.bytes ?? 0) / largest));
-  const place = (point) => ({ x: point.ms, y: point.accuracy, r: radius(point), point });
+  const place = (point) => ({ x: point.x, y: point.accuracy, r: radius(point), point });
 
   const accuracies = data.points.map((point) => point.accuracy);
   const margin = Math.max(1, 0.15 * (Math.max(...accuracies) - Math.min(...accuracies)));
@@ -112,9 +116,9 @@ function draw(canvas, data) {
   // A family has a colour and a shape, a precision is filled or hollow: colour alone says nothing.
   const shapes = ["circle", "rectRot", "triangle", "rect"];
   const families = [...new Set(data.points.map((point) => point.family))].sort();
-  const groups = [...new Set(data.points.map((point) => `${point.family} ${point.precision}`))].sort();
+  const groups = [...new Set(data.points.map(group))].sort();
   const datasets = groups.map((label) => {
-    const points = data.points.filter((point) => `${point.family} ${point.precision}` === label);
+    const points = data.points.filter((point) => group(point) === label);
     const family = families.indexOf(points[0].family);
     const own = colour(`c${family % 6}`);
     return {
@@ -140,12 +144,25 @@ function draw(canvas, data) {
       hoverRadius: 0,
     });
   }
-  if (data.limit_ms !== null) {
+  if (data.path.length > 1) {
+    datasets.push({
+      type: "line",
+      label: "the way down",
+      quiet: true,
+      data: data.path.map((index) => ({ x: data.points[index].x, y: data.points[index].accuracy })),
+      pointStyle: "line",
+      pointRadius: 0,
+      pointHitRadius: 0,
+      borderColor: colour("soft"),
+      borderWidth: 1.5,
+    });
+  }
+  if (data.limit !== null) {
     datasets.push({
       type: "line",
       label: data.limit_text,
       quiet: true,
-      data: [low, high].map((y) => ({ x: data.limit_ms, y })),
+      data: [low, high].map((y) => ({ x: data.limit, y })),
       pointStyle: "line",
       pointRadius: 0,
       pointHitRadius: 0,
@@ -173,7 +190,7 @@ function draw(canvas, data) {
       layout: { padding: { top: 6, right: narrow ? 14 : 22 } },
       interaction: { mode: "nearest", intersect: true },
       scales: {
-        x: axis("milliseconds per photo", data.log ? { type: "logarithmic" } : { beginAtZero: true, grace: "5%" }),
+        x: axis(data.axis, data.log ? { type: "logarithmic" } : { beginAtZero: true, grace: "5%" }),
         y: axis("accuracy, %", { min: low, max: high, ticks: { color: colour("soft"), includeBounds: false } }),
       },
       plugins: {

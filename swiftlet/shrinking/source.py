@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from swiftlet.check import IMAGENET
-from swiftlet.cost.screen import read_onnx
+from swiftlet.cost.screen import screen_onnx
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.export.artifact import read_artifact
 from swiftlet.export.import_onnx import import_onnx
 from swiftlet.zoo import create_model
+from swiftlet.zoo.weights.facts import facts_of
 from swiftlet.zoo.weights.pretrained import describe
 
 WEIGHTS, FLOAT = "model.safetensors", "float32.onnx"  # of a run: one of them is what was trained
@@ -53,7 +54,8 @@ class Source:
 
 
 def open_source(path: Path | str, *, contract: InputContract | None = None) -> Source:
-    """Open the folder of a run, a .safetensors file of save_weights, or a float32 ONNX classifier.
+    """Open the folder of a run, a .safetensors file of save_weights, or a float32 ONNX classifier, packed or
+    not.
 
     `contract`: what a file that does not say sees; by default centre squares with ImageNet's normalisation. Raises
     BadFile, and BadInput for a contract where the file has its own.
@@ -84,7 +86,7 @@ def _claim(folder: Path) -> dict[str, Any]:
 def _of_weights(file: Path) -> Source:
     known = describe(file)
     model: Any = create_model(known.network, pretrained=str(file), num_classes=known.num_classes)
-    read = {"source": str(file), "licence": model.pretrained.licence, "sha256": model.pretrained.digest}
+    read = facts_of(model)
     return Source(
         network=known.network,
         arguments=dict(model.architecture.arguments),
@@ -101,9 +103,10 @@ def _of_weights(file: Path) -> Source:
 
 
 def _of_onnx(file: Path, contract: InputContract | None) -> Source:
-    imported = import_onnx(file, side=contract.side if contract else IMAGENET.side)
-    artifact = read_artifact(read_onnx(file))
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    side = contract.side if contract else IMAGENET.side
+    imported, screened = import_onnx(file, side=side), screen_onnx(file, side=side)
+    artifact = read_artifact(screened.model)
+    digest = hashlib.sha256(screened.data).hexdigest()  # of the ONNX file, packed or not
     channels, height, width = imported.input
     if channels != 3 or height != width:
         raise BadFile(f"{file}: takes {channels} x {height} x {width}; swiftlet trains on square RGB pictures")

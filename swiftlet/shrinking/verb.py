@@ -20,11 +20,16 @@ from swiftlet.gate import with_figures
 from swiftlet.pack.files import SUFFIX
 from swiftlet.pack.onnx import pack_onnx
 from swiftlet.plan import Progress
+from swiftlet.report.build import build_report
+from swiftlet.report.gather import gather_ladder
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrinking.ladder import Ladder, holding
+from swiftlet.shrinking.ladder import Ladder, Stage
+from swiftlet.shrinking.offers import holding, reference_of
 from swiftlet.shrinking.source import FLOAT, open_source
+from swiftlet.shrinking.teach import recipe_of
+from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import terminable
 
 RACE_SECONDS = 2.0
@@ -34,7 +39,7 @@ RACE_SECONDS = 2.0
 class Rung:
     """One step down and what it bought, of the file in `precision`. accuracy: a share of 1 on the validation photos;
     drop: points below the network that came in; packed_bytes: of the file in a container (swiftlet.pack); undone: why
-    the step does not stand, "" if it does."""
+    the step does not stand, "" if it does; delivered: whether this is the file."""
 
     step: str
     precision: str
@@ -45,7 +50,8 @@ class Rung:
     packed_bytes: int
     p50_ms: float
     seconds: float
-    undone: str = ""
+    undone: str
+    delivered: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class Shrunk:
 
     file: str
     packed: str
+    report: str
     network: str
     precision: str
     n: int
@@ -67,6 +74,7 @@ class Shrunk:
     parent_bytes: int
     packed_bytes: int
     p50_ms: float
+    p90_ms: float
     parent_ms: float
     cost: Cost
     over: dict[str, str]
@@ -117,55 +125,55 @@ def shrink(
         run.claim(facts | {"minutes": minutes, "swiftlet": __version__})
         found = run.stored("result")
         if found is None:
-            ladder = Ladder(run, opened, data, budget, minutes, dealt_by, progress or (lambda *_: None))
-            found = run.once("result", lambda: asdict(deliver(ladder)))
+            place = Workplace(run, opened, data, budget, minutes, dealt_by, progress or (lambda *_: None))
+            found = run.once("result", lambda: asdict(deliver(place)))
         return Shrunk.from_json(found)
 
 
-def deliver(ladder: Ladder) -> Shrunk:
+def deliver(place: Workplace) -> Shrunk:
     """Go down the ladder, open the test split for the best file, and write it with all that belongs to it."""
-    best: tuple[str, str] | None = None
-    rungs: list[Rung] = []
-    first: dict[str, Any] = {}
-    for name, step, offer in ladder.descend():
-        first = first or offer
-        if name == "parent":
-            rungs.append(_rung(step, "float32", offer, first))
-            step = "int8"
-        found = holding(offer)
-        best = (name, found) if found else best
-        rungs.append(_rung(step, "int8" if step == "int8" else found or "int8", offer, first))
-    assert best is not None  # the network that came in holds its own accuracy, as float32
-    return _write(ladder, *best, rungs)
+    stages = list(Ladder(place).descend())
+    standing = [stage for stage in stages if stage.stands]  # the network that came in does, as float32
+    kept = [stage for stage in standing if stage.offer["chosen"]]
+    best = kept[-1] if kept else min(standing, key=lambda stage: stage.option["cost"]["size_bytes"])
+    shown = [(stages[0], "float32"), (stages[0]._replace(step="int8"), "int8")]
+    shown += [(stage, holding(stage.offer) or "int8") for stage in stages[1:]]
+    delivered = best.name, holding(best.offer)
+    rungs = [_rung(place, stage, as_, delivered=(stage.name, as_) == delivered) for stage, as_ in shown]
+    return _write(place, best, rungs)
 
 
-def _rung(step: str, precision: str, offer: dict[str, Any], first: dict[str, Any]) -> Rung:
-    option = offer["options"][precision]
+def _rung(place: Workplace, stage: Stage, precision: str, *, delivered: bool) -> Rung:
+    option = stage.offer["options"][precision]
+    cost = option["cost"]
     how = {"quantize_best": ", best rounding", "finished": ", QAT"}
     return Rung(
-        step=step + "".join(how.get(name, "") for name in option["how"]),
+        step=stage.step + "".join(how.get(name, "") for name in option["how"]),
         precision=precision,
         accuracy=option["accuracy"],
-        drop=100 * (first["options"]["float32"]["accuracy"] - option["accuracy"]),
-        macs=option["cost"]["macs"],
-        size_bytes=option["cost"]["size_bytes"],
-        packed_bytes=option["packed_bytes"],
-        p50_ms=option["cost"]["latency_ms"],
-        seconds=round(offer["seconds"], 1),
-        undone="; ".join(option["faults"]),
+        drop=100 * (reference_of(place) - option["accuracy"]),
+        macs=cost["macs"],
+        size_bytes=cost["size_bytes"],
+        packed_bytes=cost["packed_bytes"],
+        p50_ms=cost["latency_ms"],
+        seconds=round(stage.offer["seconds"], 1),
+        undone=stage.undone or "; ".join(option["faults"]),
+        delivered=delivered,
     )
 
 
-def _write(ladder: Ladder, name: str, precision: str, rungs: list[Rung]) -> Shrunk:
-    run, budget, contract = ladder.run, ladder.budget, ladder.source.contract
-    runtime, threads, folder = budget.runtime or "onnxruntime", budget.threads, ladder.run.folder
-    ladder.progress("measuring the file that is delivered", 0, 0)
+def _write(place: Workplace, best: Stage, rungs: list[Rung]) -> Shrunk:
+    run, budget, contract = place.run, place.budget, place.source.contract
+    runtime, threads, folder = budget.runtime or "onnxruntime", budget.threads, place.run.folder
+    precision = holding(best.offer)
+    assert precision is not None  # it stands
+    place.progress("measuring the file that is delivered", 0, 0)
     files = {
-        "parent": ladder.path("parent.float32.onnx").read_bytes(),
-        "float32": ladder.path(f"{name}.float32.onnx").read_bytes(),
-        precision: ladder.path(f"{name}.{precision}.onnx").read_bytes(),
+        "parent": place.path("parent.float32.onnx").read_bytes(),
+        "float32": place.path(f"{best.float32}.float32.onnx").read_bytes(),
+        precision: place.path(f"{best.name}.{precision}.onnx").read_bytes(),
     }
-    split = ladder.photos.test.open(graph_digest(files[precision]), folder / "test-opened.json")
+    split = place.photos.test.open(graph_digest(files[precision]), folder / "test-opened.json")
     pixels = split.pixels(contract)
     scored: dict[str, Scored] = {
         which: score(load_classifier(file, runtime=runtime, threads=threads), split, pixels)
@@ -179,12 +187,12 @@ def _write(ladder: Ladder, name: str, precision: str, rungs: list[Rung]) -> Shru
     }
     contestants = [Contestant(which, program, runtime, threads) for which, program in programs.items()]
     parent_measured, measured = race(contestants, seconds=RACE_SECONDS, batch=budget.batch)
-    cost = measured_cost(delivered, measured)
-    packed = pack_onnx(delivered)
+    packed, cost = pack_onnx(delivered), measured_cost(delivered, measured, packed=True)
     result = Shrunk(
         file=str(folder / "model.onnx"),
         packed=str(folder / f"model{SUFFIX}"),
-        network=ladder.source.network,
+        report=str(folder / "report.html"),
+        network=place.source.network,
         precision=precision,
         n=len(split),
         accuracy=scored[precision].accuracy,
@@ -194,11 +202,12 @@ def _write(ladder: Ladder, name: str, precision: str, rungs: list[Rung]) -> Shru
         parent_bytes=len(files["parent"]),
         packed_bytes=len(packed),
         p50_ms=measured.p50_ms,
+        p90_ms=measured.p90_ms,
         parent_ms=parent_measured.p50_ms,
         cost=cost,
         over=budget.over(cost),
         ladder=tuple(rungs),
-        notes=ladder.source.notes,
+        notes=place.source.notes,
         machine=str(machine()),
         seconds=round(run.seconds, 1),
     )
@@ -208,6 +217,22 @@ def _write(ladder: Ladder, name: str, precision: str, rungs: list[Rung]) -> Shru
     write_golden(folder / "golden", classifier.scores, contract, [])
     artifact = read_artifact(read_onnx(delivered))
     assert artifact is not None  # we have just written it
-    facts = {"file": "model.onnx", "sha256": hashlib.sha256(delivered).hexdigest(), "measurement": measured.to_json()}
+    digest = hashlib.sha256(delivered).hexdigest()
+    facts = {"file": "model.onnx", "sha256": digest, "measurement": measured.to_json()}
     write_json(folder / "model.json", replace(artifact, cost=cost).to_json() | facts)
+    evidence = gather_ladder(
+        asdict(result),
+        budget,
+        place.photos,
+        split,
+        contract,
+        pixels,
+        scored[precision],
+        scored["parent"],
+        digest,
+        recipe_of(place, place.source.model),
+        place.seed,
+        place.source.digest,
+    )
+    write_atomically(folder / "report.html", build_report(evidence).encode())
     return result

@@ -1,7 +1,7 @@
-"""Experiments on the user's own machine: what the papers claim about cost, timed here, with a verdict.
+"""Experiments on the user's own machine: what the papers claim about cost and accuracy, measured here, with a verdict.
 
-A study is a short module with `run(bench) -> Finding`, or `run(bench, data)` if it needs pictures, and
-`draw(finding, figure)`. bench.py times its cases, finding.py is what it returns, page.py writes table, picture and
+A study is a short module with `run(...) -> Finding`, which takes `bench`, `lab` or both, and `draw(finding, figure)`.
+bench.py times its cases, trials.py trains its arms, finding.py is what it returns, page.py writes table, picture and
 page. Rows of a Finding are all that `draw` reads.
 """
 
@@ -26,6 +26,7 @@ STUDIES = {
     "relu-collapse": "what does ReLU lose in few dimensions?",
     "macs-vs-ms": "do multiply-adds, or bytes moved, give the time of a network?",
     "accelerator": "what would an Edge TPU or a DSP make of these networks?",
+    "linear-bottleneck": "does an activation behind a narrow layer cost accuracy? Needs --data",
     "deep-compression": "how small do pruning, sharing and entropy coding make LeNets? Needs --data mnist.npz",
 }
 

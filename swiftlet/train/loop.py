@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.train.augment import augment, normalised, refuse_other_sides, side_at
-from swiftlet.train.averages import Average, recalibrate
+from swiftlet.train.averages import Average
 from swiftlet.train.checkpoint import Checkpoints
 from swiftlet.train.distill import Distillation, Teacher
 from swiftlet.train.distributed import ALONE, Ranks

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from torch import nn
+
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile
 
@@ -50,3 +52,11 @@ class Pretrained:
     digest: str
     contract: InputContract
     layout: Names
+
+
+def facts_of(model: nn.Module) -> dict[str, str]:
+    """Source, licence and sha256 of the trained weights that a network was built from; nothing if they were random."""
+    read = getattr(model, "pretrained", None)
+    if not isinstance(read, Pretrained):
+        return {}
+    return {"source": read.source, "licence": read.licence, "sha256": read.digest}

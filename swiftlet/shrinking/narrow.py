@@ -1,0 +1,149 @@
+"""How narrow a network must become, found with its weights as they are, and how its channels are cut out.
+
+Bytes and milliseconds do not depend on training, so what fits is known before anything is trained.
+"""
+
+import copy
+from bisect import bisect_left
+from dataclasses import replace
+from math import ceil, log
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from swiftlet.check import measured_cost
+from swiftlet.compress.prune import prune_channels, prune_to
+from swiftlet.compress.record import Record
+from swiftlet.errors import Infeasible, NothingToDo
+from swiftlet.pack.onnx import pack_onnx
+from swiftlet.plan import METADATA_BYTES, untrained_files
+from swiftlet.runtime import get_runtime
+from swiftlet.runtime.race import Contestant, race
+from swiftlet.shrinking.few_bits import BITS, few_bits_file
+from swiftlet.shrinking.workplace import BATCH, Workplace
+
+NARROWER, MOST_RUNGS = 0.6, 6  # of the multiply-adds, from one rung to the next
+SPARE, MARGIN = 3, 0.9  # rungs that follow should a file be larger or slower than an untrained one was, and their step
+GRID = tuple(round(1.0 - 0.05 * i, 2) for i in range(19))  # shares of channels that are tried for what fits
+ROUND_TO = (1, 4, 8, 16)  # channels
+ROUNDING_SECONDS, ALIKE = 0.5, 1.02  # of the race between them, for each; times as fast that count as equal
+NEAR = 0.9  # of the multiply-adds that were asked for: a multiple that leaves less is too coarse
+QUICK_SECONDS = 0.1
+TAYLOR_BATCHES = 8
+
+
+def limits(place: Workplace, base: str, model: nn.Module) -> list[int]:
+    """Multiply-adds of the rungs below stage `base`, whose network `model` is, trained or not; SPARE of them are for a
+    budget that is missed. Raises Infeasible."""
+    return list(place.run.once(f"{base}.limits", lambda: {"macs": _limits(place, model)})["macs"])
+
+
+def _limits(place: Workplace, model: nn.Module) -> list[int]:
+    whole = place.macs(model)
+    if not place.limited:
+        return [round(whole * NARROWER**i) for i in range(1, MOST_RUNGS + 1)]
+    share = _share_that_fits(place, model)
+    rungs = min(MOST_RUNGS, ceil(log(share) / log(NARROWER)))
+    shares = [share ** (i / rungs) for i in range(1, rungs + 1)] + [share * MARGIN**i for i in range(1, SPARE + 1)]
+    return [round(whole * part) for part in shares]
+
+
+def _share_that_fits(place: Workplace, model: nn.Module) -> float:
+    """The largest share of the multiply-adds, by the grid. Raises Infeasible."""
+    graded = with_gradients(place, model)
+    shares: dict[float, float] = {}
+
+    def fits(keep: float) -> bool:
+        place.progress(f"looking for what fits, {100 * keep:.0f} % of the channels", 0, 0)
+        try:
+            narrow = pruned(place, graded, keep=keep)[0] if keep < 1 else model
+        except NothingToDo:
+            narrow = model
+        shares[keep] = place.macs(narrow) / place.macs(model)
+        return _within(place, narrow)
+
+    found = bisect_left(GRID, True, key=fits)
+    if found == len(GRID):
+        raise Infeasible(
+            f"{place.source.network}: even {100 * GRID[-1]:.0f} % of its channels are not within {place.budget}; "
+            "start from a smaller network"
+        )
+    return shares[GRID[found]]
+
+
+def _within(place: Workplace, model: nn.Module) -> bool:
+    """Whether a file of this network would be within the budget; its download, with as few bits as there may be."""
+    contract, budget = place.source.contract, place.budget
+    files = untrained_files(model, contract)
+    packed = len(pack_onnx(few_bits_file(place, model, BITS[-1]))) if budget.packed_bytes is not None else None
+    runtime, threads = budget.runtime or "onnxruntime", budget.threads
+    for file in files.values():
+        contestant = Contestant("", get_runtime(runtime).load(file, threads), runtime, threads)
+        cost = measured_cost(file, race([contestant], seconds=QUICK_SECONDS, batch=budget.batch)[0])
+        if not budget.over(replace(cost, size_bytes=len(file) + METADATA_BYTES, packed_bytes=packed)):
+            return True
+    return False
+
+
+def rounding(place: Workplace) -> int:
+    """The multiple that widths are cut to: what gives the most multiply-adds in a millisecond, the finest of equals.
+
+    Kernels compute so many channels together, and the rest of a width costs as much as all of it; but how many depends
+    on runtime and processor. So networks of the same multiply-adds are raced, as int8 files with weights as they are.
+    """
+    return int(place.run.once("rounding", lambda: {"channels": _rounding(place)})["channels"])
+
+
+def _rounding(place: Workplace) -> int:
+    graded = with_gradients(place, place.source.model)
+    runtime, threads = place.budget.runtime or "onnxruntime", place.budget.threads
+    contestants, counted = {}, {}
+    for channels in ROUND_TO:
+        place.progress(f"timing widths in multiples of {channels}", 0, 0)
+        try:
+            narrow, _ = _cut(place, graded, channels, measure=place.macs, limit=NARROWER * place.whole)
+        except (NothingToDo, Infeasible):
+            continue
+        if channels > 1 and place.macs(narrow) < NEAR * NARROWER * place.whole:
+            continue
+        file = untrained_files(narrow, place.source.contract)["int8"]
+        contestants[channels] = Contestant("", get_runtime(runtime).load(file, threads), runtime, threads)
+        counted[channels] = place.macs(narrow)
+    if not contestants:
+        return 1
+    timed = race(list(contestants.values()), seconds=ROUNDING_SECONDS * len(contestants), batch=place.budget.batch)
+    speed = {c: counted[c] / measured.p50_ms for c, measured in zip(contestants, timed, strict=True)}
+    return next(c for c in speed if speed[c] * ALIKE >= max(speed.values()))
+
+
+def pruned(place: Workplace, graded: nn.Module, *, above: int = 0, **goal: Any) -> tuple[fx.GraphModule, Record]:
+    """Each layer to the same share of its channels, those that change the loss most, to first order; in multiples of
+    rounding() channels, or of fewer where that would miss the goal by much or leave no more multiply-adds than `above`.
+    Raises Infeasible or NothingToDo."""
+    least = max(above, NEAR * goal.get("limit", 0))
+    for channels in [c for c in reversed(ROUND_TO) if 1 < c <= rounding(place)]:
+        try:
+            found = _cut(place, graded, channels, **goal)
+        except (NothingToDo, Infeasible):
+            continue
+        if place.macs(found[0]) > least:
+            return found
+    return _cut(place, graded, 1, **goal)
+
+
+def _cut(place: Workplace, graded: nn.Module, channels: int, **goal: Any) -> tuple[fx.GraphModule, Record]:
+    prune = prune_channels if "keep" in goal else prune_to
+    return prune(graded, place.shape, importance="taylor", scope="uniform", round_to=channels, **goal)
+
+
+def with_gradients(place: Workplace, model: nn.Module) -> nn.Module:
+    """A copy with the gradients of the loss over some training pictures."""
+    graded = copy.deepcopy(model).eval().requires_grad_(True)
+    pixels, labels = place.some_training(BATCH * TAYLOR_BATCHES)
+    for start in range(0, len(labels), BATCH):
+        images = torch.from_numpy(place.source.contract.normalise(pixels[start : start + BATCH]))
+        loss = F.cross_entropy(graded(images), torch.tensor(labels[start : start + BATCH]))
+        loss.backward()  # type: ignore[no-untyped-call]
+    return graded

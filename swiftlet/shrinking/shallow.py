@@ -1,0 +1,70 @@
+"""Which residual blocks a network can best do without, before it is trained for it: least loss for most time."""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from swiftlet.compress.blocks import drop_blocks, least_blocks, residual_blocks
+from swiftlet.plan import untrained_files
+from swiftlet.runtime import get_runtime
+from swiftlet.runtime.race import Contestant, race
+from swiftlet.shrinking.workplace import BATCH, Workplace
+
+RACE_SECONDS, LEAST = 0.3, 0.01  # of the race, for each file; share of the time below which a difference is noise
+LOOKED_AT = 256  # training pictures whose loss says which
+MOST = 6  # blocks that are looked for: each takes the loss of a network for every block that is left
+MILD = 0.25  # of the loss of a guess: blocks that cost no more, untrained, are soon healed (docs/log.md)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """In the order in which they should go; the first `mild` hardly change the loss."""
+
+    order: tuple[str, ...]
+    mild: int
+
+
+def find_blocks(place: Workplace) -> Blocks:
+    """Of the network as it came."""
+    found = place.run.once("blocks", lambda: _find(place))
+    return Blocks(tuple(found["order"]), found["mild"])
+
+
+def _find(place: Workplace) -> dict[str, object]:
+    model = place.source.model
+    if not residual_blocks(model):
+        return {"order": [], "mild": 0}
+    pixels, labels = place.some_training(LOOKED_AT)
+    images = torch.from_numpy(place.source.contract.normalise(pixels)).split(BATCH)  # type: ignore[no-untyped-call]
+    expected = torch.tensor(labels)
+
+    def loss(network: nn.Module) -> float:
+        place.progress("looking for blocks that it can do without", 0, 0)
+        with torch.inference_mode():
+            return float(F.cross_entropy(torch.cat([network.eval()(batch) for batch in images]), expected))
+
+    saved = _milliseconds(place, model)
+    order = least_blocks(model, MOST, loss, saved)
+    most = loss(model) + MILD * log(place.source.classes)
+    costs = [loss(drop_blocks(model, order[: i + 1])[0]) for i in range(len(order))]
+    mild = next((i for i, cost in enumerate(costs) if cost > most), len(order))
+    return {"order": list(order), "mild": mild, "milliseconds": saved}
+
+
+def _milliseconds(place: Workplace, model: nn.Module) -> dict[str, float]:
+    """That each block takes: of the int8 file with it and without it, which do not depend on the weights."""
+    networks = {"": model} | {name: drop_blocks(model, [name])[0] for name in residual_blocks(model)}
+    runtime, threads = place.budget.runtime or "onnxruntime", place.budget.threads
+    contestants: list[Contestant] = []
+    for name, network in networks.items():
+        place.progress("timing blocks", len(contestants), len(networks))
+        file = untrained_files(network, place.source.contract)["int8"]
+        contestants.append(Contestant(name, get_runtime(runtime).load(file, threads), runtime, threads))
+    whole, *without = race(contestants, seconds=RACE_SECONDS * len(contestants), batch=place.budget.batch)
+    least = LEAST * whole.p50_ms
+    return {
+        name: max(least, whole.p50_ms - each.p50_ms) for name, each in zip(list(networks)[1:], without, strict=True)
+    }

@@ -1,0 +1,99 @@
+"""A network is trained on: by the network that came in, for its part of the run's minutes."""
+
+import copy
+import shutil
+import time
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from swiftlet.recipes.choose import choose, looks_grey
+from swiftlet.shrinking.workplace import Workplace
+from swiftlet.signals import Terminated, interruptible, stoppable
+from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from swiftlet.train.distill import Teacher
+from swiftlet.train.engine import DEFAULT, Engine
+from swiftlet.train.fastest import fastest
+from swiftlet.train.loop import Training
+from swiftlet.train.metrics import Metrics
+from swiftlet.train.recipe import Recipe
+
+PROBE = 6  # steps that are timed to see how many fit into a number of seconds
+HEALING = 10  # times the rate of fine-tuning; docs/log.md
+LONG, TRIAL = 100.0, 0.05  # seconds of a rung from which it pays to find the fastest engine, and the share for that
+
+
+def teach(
+    place: Workplace, name: str, model: nn.Module, seconds: float, what: str, *, engine: Engine = DEFAULT
+) -> None:
+    """In place, into train/NAME.safetensors. A killed one goes on; `seconds` counts when the stage begins."""
+    weights = place.path(f"{name}.safetensors")
+    if not weights.exists():
+        plan = place.run.once(f"{name}.steps", lambda: _plan(place, model, seconds, engine))
+        steps, engine = plan["steps"], Engine(**plan["engine"])
+        training = _training(place, model, steps, zlib.crc32(f"{place.seed} {name}".encode()), engine)
+
+        def show(step: int, total: int, loss: float) -> None:
+            place.progress(f"{what}, loss {loss:.2f}", step, total)
+            place.run.tick()
+
+        checkpoints, metrics = Checkpoints(place.path(f"{name}.part")), Metrics(place.path(f"{name}.jsonl"))
+        with stoppable() as terminated, interruptible() as interrupted:
+            stop = lambda: terminated() or interrupted()  # noqa: E731
+            if not training.run(checkpoints=checkpoints, metrics=metrics, should_stop=stop, progress=show):
+                raise Terminated if terminated() else KeyboardInterrupt
+        save_checkpoint(weights, training.delivered(), {"steps": steps})
+    model.load_state_dict(load_checkpoint(weights)[0])
+    model.eval()
+    shutil.rmtree(place.path(f"{name}.part"), ignore_errors=True)
+
+
+def engine_of(place: Workplace, seconds: float) -> Engine:
+    """The fastest for networks like the one that came in, if rungs of so many `seconds` are worth the trial. Not for
+    QAT: bfloat16 would round a second time."""
+    if seconds < LONG:
+        return DEFAULT
+
+    def find() -> dict[str, object]:
+        place.progress("timing ways to compute a step", 0, 0)
+        side, network = place.source.contract.side, copy.deepcopy(place.source.model).requires_grad_(True)
+        return fastest(network, recipe_of(place, network), side, seconds=TRIAL * seconds).to_json()
+
+    return Engine(**place.run.once("engine", find))
+
+
+def recipe_of(place: Workplace, model: nn.Module) -> Recipe:
+    """That of fine-tuning. With BatchNorm at HEALING times its rate: what channels were cut out of has much to learn
+    again. Without (quantized, or from a file) a network bears no more than that of fine-tuning, with clipped gradients
+    (docs/log.md)."""
+    side, grey = place.photos.audit.median_short_side, looks_grey(place.photos)
+    recipe, _ = choose(grey=grey, pictures=len(place.photos.train), side=side, minutes=place.minutes, pretrained=True)
+    normalised = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    return replace(recipe, lr=HEALING * recipe.lr) if normalised else replace(recipe, clip=1.0)
+
+
+def _plan(place: Workplace, model: nn.Module, seconds: float, engine: Engine) -> dict[str, Any]:
+    """As many steps as take that long, and how they are computed."""
+    place.progress("timing training steps", 0, 0)
+    marks: list[float] = []
+    training = _training(place, copy.deepcopy(model), PROBE, 0, engine)
+    training.run(progress=lambda *_: marks.append(time.perf_counter()))
+    steps = max(1, int(seconds / float(np.median(np.diff(marks)))))
+    return {"steps": steps, "engine": engine.to_json()}
+
+
+def _training(place: Workplace, model: nn.Module, steps: int, seed: int, engine: Engine) -> Training:
+    contract, teacher = place.source.contract, copy.deepcopy(place.source.model)
+    return Training(
+        model,
+        place.pictures,
+        contract,
+        recipe_of(place, model),
+        steps=steps,
+        seed=seed,
+        engine=engine,
+        teacher=Teacher(teacher, contract),
+    )

@@ -1,0 +1,107 @@
+"""What every step of a shrinking needs: the run, the network that came in, the photos, and their pictures in memory."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from swiftlet.budget import ALL_LIMITS, Budget
+from swiftlet.compress.record import Record
+from swiftlet.compress.replay import replay
+from swiftlet.cost.count import count_model
+from swiftlet.data.photos import Photos
+from swiftlet.gate import CALIBRATION
+from swiftlet.plan import Progress
+from swiftlet.quantizing import Calibration
+from swiftlet.run import Run
+from swiftlet.shrinking.source import Source
+from swiftlet.train.augment import canvas
+from swiftlet.train.checkpoint import load_checkpoint
+from swiftlet.train.loop import Pictures
+
+BATCH = 64  # pictures that are looked at together
+
+
+@dataclass
+class Workplace:
+    """One run's inputs. Stages go by name; "parent" is the network as it came."""
+
+    run: Run
+    source: Source
+    photos: Photos
+    budget: Budget
+    minutes: float
+    seed: int
+    progress: Progress
+
+    @property
+    def limited(self) -> bool:
+        return any(getattr(self.budget, name) is not None for name in ALL_LIMITS)
+
+    @property
+    def seconds_left(self) -> float:
+        return self.minutes * 60 - self.run.seconds
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.source.contract.side, self.source.contract.side
+
+    def macs(self, model: nn.Module) -> int:
+        counted = count_model(model, self.shape).cost.macs
+        assert counted is not None
+        return counted
+
+    @cached_property
+    def whole(self) -> int:
+        """Multiply-adds of the network as it came."""
+        return self.macs(self.source.model)
+
+    def began(self, name: str) -> float:
+        """When the stage was begun, in seconds of the run."""
+        return float(self.run.once(f"{name}.began", lambda: {"seconds": self.run.seconds})["seconds"])
+
+    # --- the network of a stage ---------------------------------------------------------------------------------------
+
+    def network(self, name: str) -> tuple[nn.Module, tuple[Record, ...]]:
+        """In eval mode, and what was done to the one that came in."""
+        if name == "parent":
+            return self.source.model, ()
+        records = tuple(Record(**record) for record in (self.run.stored(name) or {})["records"])
+        network = replay(self.source.model, records)
+        network.load_state_dict(load_checkpoint(self.path(f"{name}.safetensors"))[0])
+        return network.eval(), records
+
+    def keep(self, name: str, records: tuple[Record, ...]) -> None:
+        """The stage's weights lie in train/NAME.safetensors; with the records they are its network."""
+        self.run.once(name, lambda: {"records": [{"name": r.name, "arguments": r.arguments} for r in records]})
+
+    def path(self, name: str) -> Path:
+        folder = self.run.folder / "train"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """What is trained on."""
+        contract = canvas(self.source.contract, self.photos.audit.median_short_side)
+        pixels = self.photos.train.pixels(contract, quick=True, progress=self.progress)
+        return Pictures(pixels, self.photos.train.labels)
+
+    def some_training(self, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Pixels (N, side, side, 3) and labels of `count` training pictures, by the seed."""
+        some = np.random.default_rng(self.seed).permutation(len(self.photos.train))[:count]
+        split = self.photos.train.subset(some)
+        return split.pixels(self.source.contract), split.labels
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        return Calibration(self.some_training(CALIBRATION)[0], self.source.contract)
+
+    @cached_property
+    def val_pixels(self) -> npt.NDArray[np.uint8]:
+        return self.photos.val.pixels(self.source.contract, progress=self.progress)
