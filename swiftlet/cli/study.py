@@ -24,7 +24,6 @@ def study(
     seconds: Annotated[float, typer.Option(help="Time for each case on each runtime.")] = 0.3,
     data: Annotated[Path | None, typer.Option(help="Studies of pictures: a folder per class or .npz.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Studies that train: for all of it. Default 20.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Studies that train: of each network. Default 3.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for NAME.html, .png and .json.")] = Path("runs/studies"),
     quick: Annotated[bool, typer.Option("--quick", help="A coarse grid: to see that it works.")] = False,
     seed: Annotated[int, typer.Option(help="Decides random weights and the order of the races.")] = 0,
@@ -60,9 +59,7 @@ def study(
             quick=quick,
             progress=progress,
         )
-        finding, paths = run_study(
-            name, bench, out, " ".join(["swiftlet", *sys.argv[1:]]), data, minutes=minutes, seeds=seeds
-        )
+        finding, paths = run_study(name, bench, out, " ".join(["swiftlet", *sys.argv[1:]]), data, minutes=minutes)
     if json_:
         options.print_json(finding.to_json() | {"files": {kind: str(path) for kind, path in paths.items()}})
         return 0

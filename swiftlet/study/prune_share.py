@@ -24,9 +24,7 @@ from swiftlet.train.recipe import Recipe
 
 SIDE = 28
 MARGIN = 2  # black pixels on each side of a training picture
-GAIN = (
-    1.5  # views of MNIST then differ from pixel to pixel as much as its pictures: mean square 0.074, without it 0.049
-)
+GAIN = 1.5  # MNIST's views then differ from pixel to pixel as much as its pictures: mean square 0.074, without it 0.049
 Tensors = dict[str, npt.NDArray[np.float32]]
 CONTRACT = InputContract(side=SIDE, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))  # black is 0
 
