@@ -14,6 +14,7 @@ from swiftlet.study import deep_compression, prune_share
 from swiftlet.study.bench import Bench
 from swiftlet.study.coded_size import coded_size, file_bytes
 from swiftlet.study.deep_compression_lenets import SUBJECTS
+from swiftlet.study.finding import half_interval
 from swiftlet.study.prune_share import SIDE
 from swiftlet.train.loop import Pictures
 from swiftlet.zoo import card
@@ -139,9 +140,9 @@ def test_the_study_from_end_to_end(tmp_path):
 
 
 def test_half_an_interval_of_three_seeds():
-    # scipy.stats.t.interval(0.95, 2, loc=2, scale=1 / sqrt(3))
-    assert deep_compression.half_interval([1.0, 2.0, 3.0]) == pytest.approx(2.4841, abs=5e-4)
-    assert deep_compression.half_interval([0.7, 0.7]) == 0
+    # from a table: t = 4.303 for two degrees of freedom
+    assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(2.4841, abs=5e-4)
+    assert half_interval([0.7, 0.7]) == 0
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,10 @@ def test_the_verdicts_of_the_studies_are_those_of_the_ledger() -> None:
 def test_the_accuracies_are_those_of_the_ledger() -> None:
     page = (DOCS / "accuracy.md").read_text()
     assert page == with_accuracies(page), STALE
+    digits = figures("accuracy")["mnist"]["resnet20-0.1875"]
+    size, params = digits["runs"][0]["bytes"] / 1000, digits["runs"][0]["params"]
+    said = f"{params:,} parameters in a {size:.1f} KB int8 file reach {digits['mean_accuracy_percent']['int8']} %"
+    assert said in (DOCS.parent / "README.md").read_text().replace("\n", " ")
 
 
 def test_the_tables_of_pack_and_factorize_are_the_ledger() -> None:

@@ -9,7 +9,6 @@ pictures.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from swiftlet.pack.writer import pack_tensors
 from swiftlet.study.bench import Bench
 from swiftlet.study.coded_size import CodedSize, coded_size, file_bytes
 from swiftlet.study.deep_compression_lenets import LAYER_COLUMNS, MOVED, PUBLISHED, SUBJECTS, Subject
-from swiftlet.study.finding import Cell, Finding, Table, Verdict, judge
+from swiftlet.study.finding import Cell, Finding, Table, Verdict, half_interval, judge
 from swiftlet.study.prune_share import SIDE, Tensors, compress, error
 from swiftlet.train.loop import Pictures, Progress
 from swiftlet.zoo import create_model
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 VALIDATION = 12  # one part of so many
 SEEDS = 3
 QUICK, QUICK_SEEDS = 3_000, 2  # pictures, seeds
-T95 = {2: 12.706, 3: 4.303}  # Student's t, two-sided: a mean of so many is off by at most t x s / sqrt(n)
 STAGES = ("dense", "pruned", "shared", "Huffman-coded", "container")
 COLOURS = ("#0072B2", "#D55E00")
 
@@ -128,11 +126,6 @@ def _make(bench: Bench, name: str, subject: Subject, seed: int, parts: tuple[Pic
     states = (found.dense, found.pruned, found.shared, found.shared, unpack_tensors(file).tensors)
     validation, test = (tuple(error(network, state, pictures) for state in states) for pictures in scored)
     return Made(seed, sizes, validation, test, found.shared)
-
-
-def half_interval(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of the mean of two or three values, by Student's t."""
-    return T95[len(values)] * float(np.std(values, ddof=1)) / sqrt(len(values))
 
 
 def _stage_rows(subject: Subject, networks: list[Made]) -> list[tuple[Cell, ...]]:

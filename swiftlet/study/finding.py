@@ -1,7 +1,11 @@
 """What a study returns: tables, one sentence, and what was published, all plain values that JSON can hold."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from scipy import stats
 
 Cell = str | int | float | None
 Verdict = Literal["holds", "fails", "cannot tell"]
@@ -56,6 +60,12 @@ class Finding:
 def judge(low: float, high: float, *, at_least: float) -> Verdict:
     """Whether a ratio with this interval is above `at_least`: "cannot tell" while the interval contains it."""
     return "holds" if low > at_least else "fails" if high < at_least else "cannot tell"
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of two or more values, by Student's t."""
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
 
 
 def ratio_text(ratio: tuple[float, float, float]) -> str:

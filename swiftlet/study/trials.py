@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 
 from swiftlet._version import __version__
@@ -27,7 +26,7 @@ from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
 from swiftlet.errors import BadInput
 from swiftlet.run import Run
-from swiftlet.study.finding import Cell, Table, Verdict, judge
+from swiftlet.study.finding import Cell, Table, Verdict, half_interval, judge
 from swiftlet.train.loop import Pictures, Training, accuracy
 from swiftlet.train.recipe import Recipe
 
@@ -35,7 +34,6 @@ RECIPE = Recipe(
     name="study", batch=64, lr=0.1, clip=1.0, label_smoothing=0.0, dropout=0.0, min_area=0.6, jitter=0.1, ema=0.02
 )  # fmt: skip
 PROBE = 6  # steps that are timed, the first of which says nothing
-CONFIDENCE = 0.95
 QUICK_STEPS, QUICK_PICTURES = 4, 256
 Progress = Callable[[str, int, int], None]
 Figures = dict[str, float]
@@ -243,8 +241,7 @@ def gain(before: Sequence[float], after: Sequence[float]) -> Gain:
     if len(before) != len(after) or len(before) < 2:
         raise BadInput(f"gain: {len(before)} and {len(after)} figures; needs as many of either, and two or more")
     differences = [b - a for a, b in zip(before, after, strict=True)]
-    mean, n = statistics.mean(differences), len(differences)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(differences) / n**0.5
+    mean, half = statistics.mean(differences), half_interval(differences)
     return Gain(mean, mean - half, mean + half)
 
 
