@@ -1,5 +1,6 @@
 """What a study returns: tables, one sentence, and what was published, all plain values that JSON can hold."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -65,7 +66,7 @@ def judge(low: float, high: float, *, at_least: float) -> Verdict:
 def half_interval(values: Sequence[float]) -> float:
     """Half of the 95 % interval of the mean of two or more values, by Student's t."""
     n = len(values)
-    return float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
+    return float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
 
 
 def ratio_text(ratio: tuple[float, float, float]) -> str:
