@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.factorize import MEAN, STD
-from benchmarks.factorize import resnet20 as published_resnet20
 from swiftlet.data.contract import InputContract
 from swiftlet.data.decode import open_photo
 from swiftlet.zoo import create_model
@@ -35,16 +33,6 @@ def cifar10(folder: Path) -> Path:
         part = folder / "part.npz"
         np.savez(part, **arrays)
         part.rename(file)
-    return file
-
-
-def resnet20(folder: Path) -> Path:
-    """Trained on the original CIFAR-10."""
-    file = folder / "start.safetensors"
-    if not file.exists():
-        mean, std = (tuple(255 * x for x in of) for of in (MEAN, STD))
-        model = published_resnet20()
-        save_weights(model, file, contract=InputContract(side=32, mean=mean, std=std), licence="BSD")  # type: ignore[arg-type]
     return file
 
 

@@ -1,5 +1,6 @@
 """swiftlet shrink: what it opens, how far down it goes, what it delivers, and that it goes on where it was stopped."""
 
+import copy
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch import fx
+from torch import fx, nn
 from toy import write_photos
 
 from swiftlet import gate as gate_module
@@ -26,12 +27,16 @@ from swiftlet.compress.record import Record
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
+from swiftlet.data.photos import load_photos
 from swiftlet.errors import BadFile, BadInput, Infeasible
 from swiftlet.export.onnx import export_onnx
 from swiftlet.pack.onnx import unpack_onnx
+from swiftlet.run import Run
 from swiftlet.shrinking import ladder, narrow, offers, shallow, verb
 from swiftlet.shrinking.source import open_source
+from swiftlet.shrinking.teach import healing, recipe_of
 from swiftlet.shrinking.verb import Shrunk, shrink
+from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import Terminated
 from swiftlet.training import train
 from swiftlet.zoo import create_model
@@ -147,6 +152,23 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
     assert [r["name"] for r in manifest["records"]][-2:] == ["prepare_qat", "finished"]
     assert manifest["records"][-2]["arguments"]["bits"] == 4
     assert open_source(tmp_path / "out").network == "mobilenet_v1"  # the float32 file of the network before it
+
+
+def test_the_rate_goes_with_what_was_lost(run: Path, photos: Path, tmp_path: Path) -> None:
+    """What a cut hardly hurt, a high rate would: it cost a MobileNet V2 from ImageNet seven points."""
+    source = open_source(run)
+    place = Workplace(Run(tmp_path), source, load_photos(photos, seed=3), Budget(), 1, 3, lambda *_: None)
+    base, whole = recipe_of(place).lr, healing(place, source.model).lr
+    emptied = copy.deepcopy(source.model)
+    for parameter in emptied.parameters():
+        parameter.data.zero_()
+    hurt = copy.deepcopy(source.model)
+    classifier = [module for module in hurt.modules() if isinstance(module, nn.Linear)][-1]
+    classifier.weight.data *= 0.3
+    assert whole == base and healing(place, emptied).lr == pytest.approx(10 * base, rel=0.01)
+    assert base < healing(place, hurt).lr < 10 * base
+    plain, _ = deployed(source.model)  # as a file without BatchNorm comes
+    assert (healing(place, plain).lr, healing(place, plain).clip) == (base, 1.0)
 
 
 def test_a_download_too_large_is_coded_with_fewer_bits(run: Path, photos: Path, shrunk: Shrunk, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 from test_cli import run as command
 from torch import Tensor, nn
 
+from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.layers.conv_bn import conv_bn
-from swiftlet.study import get_study, trials
+from swiftlet.study import get_study, trial, trials
 from swiftlet.study.bench import Bench
 from swiftlet.study.finding import Finding
 from swiftlet.study.page import png
 from swiftlet.study.run import run_study
-from swiftlet.study.trials import Arm, Gain, Lab, Lesson, Trials, gain
+from swiftlet.study.trial import RECIPE, Arm, Lesson
+from swiftlet.study.trials import Gain, Lab, Trials, gain
 
 SIDE = 12
 
@@ -45,8 +48,13 @@ def idle(*, num_classes: int) -> nn.Module:
     return nn.Sequential(tiny(num_classes=num_classes), nn.Identity())
 
 
-def weights(model: nn.Module, lesson: Lesson) -> trials.Figures:
+def weights(model: nn.Module, lesson: Lesson) -> trial.Figures:
     return {"parameters": sum(p.numel() for p in model.parameters()), "classes": lesson.classes}
+
+
+def first_weight(model: nn.Module, lesson: Lesson) -> trial.Figures:
+    assert not model.training
+    return {"first": float(next(model.parameters()).flatten()[0])}
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +87,31 @@ def test_a_planted_difference_is_found_and_none_where_there_is_none(
 
     monkeypatch.setattr(trials, "train", None)  # a pool would refuse it
     assert lab.trials(arms, side=SIDE, steps=60).results == found.results, "what is stored is not trained again"
-    with pytest.raises(BadInput, match="recipes"):
+    with pytest.raises(BadInput, match="arms"):
         lab.trials(arms[:2], side=SIDE, steps=60)
+
+
+def test_a_trial_is_looked_at_while_it_trains_and_learns_from_a_teacher(bars: Path, tmp_path: Path) -> None:
+    lab = Lab(data=bars, folder=tmp_path / "run", seeds=2)
+    blind_teacher = Arm("blind teacher", blind, share=0.5)
+    sure = replace(RECIPE, teacher_weight=1.0)
+    arms = [Arm("alone", tiny, measure=first_weight, looks=3), Arm("misled", tiny, sure, teacher=blind_teacher)]
+    found = lab.trials(arms, side=SIDE, steps=60)
+    course = found.course("alone", "first", 3)
+    assert len(course) == 2 and all(len(set(seed)) == 3 for seed in course), "it moves from look to look"
+    assert statistics.mean(found.of("alone")) > 90 and max(found.of("misled")) < 70, "a teacher that sees nothing"
+    assert len(found.of("blind teacher")) == 1 and list(found.macs) == ["alone", "misled"]
+    table = found.table("t", over="misled")
+    assert table.column("arm") == ["alone", "misled"]
+
+
+def test_a_share_of_the_pictures_is_always_the_same(tmp_path: Path) -> None:
+    np.save(tmp_path / "train-pixels.npy", np.arange(1000))
+    np.save(tmp_path / "train-labels.npy", np.arange(1000))
+    lesson = Lesson(tmp_path, InputContract(side=SIDE), 2)
+    some = lesson.pictures("train", 0.03).labels
+    assert len(some) == 30 and list(some) == list(lesson.pictures("train", 0.03).labels)
+    assert len(lesson.pictures("train").labels) == 1000
 
 
 def test_steps_fill_the_minutes(bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +126,10 @@ def test_steps_fill_the_minutes(bars: Path, tmp_path: Path, monkeypatch: pytest.
         def result(self) -> float:
             return 0.05
 
-    timed = lab._timed(Pool(), None, [Arm("a", tiny), Arm("b", tiny)], None)  # type: ignore[arg-type]
-    assert submitted == ["a", "b"] and timed["steps"] == 900  # 2 x 60 s of 3 processes, 4 seeds of 0.1 s
+    arms = [Arm("a", tiny), Arm("b", tiny, teacher=Arm("teacher", tiny))]
+    timed = lab._timed(Pool(), None, arms, [Arm("teacher", tiny)], None)  # type: ignore[arg-type]
+    assert submitted == ["a", "b", "teacher"]
+    assert timed["steps"] == 800  # 2 x 60 s of 3 processes, 4 seeds of 0.1 s and one teacher of 0.05
 
 
 def test_gain_is_students_interval_of_paired_differences() -> None:

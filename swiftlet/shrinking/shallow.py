@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 from math import log
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 
 from swiftlet.compress.blocks import drop_blocks, least_blocks, residual_blocks
 from swiftlet.plan import untrained_files
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrinking.workplace import BATCH, Workplace
+from swiftlet.shrinking.workplace import Workplace
 
 RACE_SECONDS, LEAST = 0.3, 0.01  # of the race, for each file; share of the time below which a difference is noise
-LOOKED_AT = 256  # training pictures whose loss says which
 MOST = 6  # blocks that are looked for: each takes the loss of a network for every block that is left
 MILD = 0.25  # of the loss of a guess: blocks that cost no more, untrained, are soon healed (docs/log.md)
 
@@ -37,18 +34,14 @@ def _find(place: Workplace) -> dict[str, object]:
     model = place.source.model
     if not residual_blocks(model):
         return {"order": [], "mild": 0}
-    pixels, labels = place.some_training(LOOKED_AT)
-    images = torch.from_numpy(place.source.contract.normalise(pixels)).split(BATCH)  # type: ignore[no-untyped-call]
-    expected = torch.tensor(labels)
 
     def loss(network: nn.Module) -> float:
         place.progress("looking for blocks that it can do without", 0, 0)
-        with torch.inference_mode():
-            return float(F.cross_entropy(torch.cat([network.eval()(batch) for batch in images]), expected))
+        return place.loss(network)
 
     saved = _milliseconds(place, model)
     order = least_blocks(model, MOST, loss, saved)
-    most = loss(model) + MILD * log(place.source.classes)
+    most = place.loss_before + MILD * log(place.source.classes)
     costs = [loss(drop_blocks(model, order[: i + 1])[0]) for i in range(len(order))]
     mild = next((i for i, cost in enumerate(costs) if cost > most), len(order))
     return {"order": list(order), "mild": mild, "milliseconds": saved}

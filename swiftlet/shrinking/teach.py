@@ -5,6 +5,7 @@ import shutil
 import time
 import zlib
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from swiftlet.train.metrics import Metrics
 from swiftlet.train.recipe import Recipe
 
 PROBE = 6  # steps that are timed to see how many fit into a number of seconds
-HEALING = 10  # times the rate of fine-tuning; docs/log.md
+HEALING = 10  # times the rate of fine-tuning, where a cut left nothing of what had been learned; docs/log.md
 LONG, TRIAL = 100.0, 0.05  # seconds of a rung from which it pays to find the fastest engine, and the share for that
 
 
@@ -33,8 +34,8 @@ def teach(
     weights = place.path(f"{name}.safetensors")
     if not weights.exists():
         plan = place.run.once(f"{name}.steps", lambda: _plan(place, model, seconds, engine))
-        steps, engine = plan["steps"], Engine(**plan["engine"])
-        training = _training(place, model, steps, zlib.crc32(f"{place.seed} {name}".encode()), engine)
+        steps, engine, recipe = plan["steps"], Engine(**plan["engine"]), Recipe.from_json(plan["recipe"])
+        training = _training(place, model, recipe, steps, zlib.crc32(f"{place.seed} {name}".encode()), engine)
 
         def show(step: int, total: int, loss: float) -> None:
             place.progress(f"{what}, loss {loss:.2f}", step, total)
@@ -60,38 +61,51 @@ def engine_of(place: Workplace, seconds: float) -> Engine:
     def find() -> dict[str, object]:
         place.progress("timing ways to compute a step", 0, 0)
         side, network = place.source.contract.side, copy.deepcopy(place.source.model).requires_grad_(True)
-        return fastest(network, recipe_of(place, network), side, seconds=TRIAL * seconds).to_json()
+        return fastest(network, recipe_of(place), side, seconds=TRIAL * seconds).to_json()
 
     return Engine(**place.run.once("engine", find))
 
 
-def recipe_of(place: Workplace, model: nn.Module) -> Recipe:
-    """That of fine-tuning. With BatchNorm at HEALING times its rate: what channels were cut out of has much to learn
-    again. Without (quantized, or from a file) a network bears no more than that of fine-tuning, with clipped gradients
-    (docs/log.md)."""
+def recipe_of(place: Workplace) -> Recipe:
+    """That of fine-tuning."""
     side, grey = place.photos.audit.median_short_side, looks_grey(place.photos)
-    recipe, _ = choose(grey=grey, pictures=len(place.photos.train), side=side, minutes=place.minutes, pretrained=True)
-    normalised = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    return replace(recipe, lr=HEALING * recipe.lr) if normalised else replace(recipe, clip=1.0)
+    return choose(grey=grey, pictures=len(place.photos.train), side=side, minutes=place.minutes, pretrained=True)[0]
+
+
+def healing(place: Workplace, model: nn.Module) -> Recipe:
+    """The rate goes up to HEALING times that of fine-tuning with the share of what was learned that is gone: of the way
+    from the loss of the network that came in to that of a guess. What a cut hardly hurt, a high rate would.
+
+    Without BatchNorm (quantized, or from a file) a network bears no more than the rate of fine-tuning, with clipped
+    gradients (docs/log.md).
+    """
+    recipe = recipe_of(place)
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return replace(recipe, clip=1.0)
+    learned = log(place.source.classes) - place.loss_before
+    lost = place.loss(model) - place.loss_before
+    gone = max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
+    return replace(recipe, lr=recipe.lr * (1 + (HEALING - 1) * gone))
 
 
 def _plan(place: Workplace, model: nn.Module, seconds: float, engine: Engine) -> dict[str, Any]:
-    """As many steps as take that long, and how they are computed."""
+    """As many steps as take that long, and how they are made."""
+    recipe = healing(place, model)
     place.progress("timing training steps", 0, 0)
     marks: list[float] = []
-    training = _training(place, copy.deepcopy(model), PROBE, 0, engine)
+    training = _training(place, copy.deepcopy(model), recipe, PROBE, 0, engine)
     training.run(progress=lambda *_: marks.append(time.perf_counter()))
     steps = max(1, int(seconds / float(np.median(np.diff(marks)))))
-    return {"steps": steps, "engine": engine.to_json()}
+    return {"steps": steps, "engine": engine.to_json(), "recipe": recipe.to_json()}
 
 
-def _training(place: Workplace, model: nn.Module, steps: int, seed: int, engine: Engine) -> Training:
+def _training(place: Workplace, model: nn.Module, recipe: Recipe, steps: int, seed: int, engine: Engine) -> Training:
     contract, teacher = place.source.contract, copy.deepcopy(place.source.model)
     return Training(
         model,
         place.pictures,
         contract,
-        recipe_of(place, model),
+        recipe,
         steps=steps,
         seed=seed,
         engine=engine,

@@ -230,7 +230,7 @@ def _write(place: Workplace, best: Stage, rungs: list[Rung]) -> Shrunk:
         scored[precision],
         scored["parent"],
         digest,
-        recipe_of(place, place.source.model),
+        recipe_of(place),
         place.seed,
         place.source.digest,
     )

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from swiftlet.budget import ALL_LIMITS, Budget
 from swiftlet.compress.record import Record
@@ -23,6 +25,7 @@ from swiftlet.train.checkpoint import load_checkpoint
 from swiftlet.train.loop import Pictures
 
 BATCH = 64  # pictures that are looked at together
+LOOKED_AT = 256  # training pictures whose loss tells how much a network still knows
 
 
 @dataclass
@@ -82,6 +85,23 @@ class Workplace:
         folder = self.run.folder / "train"
         folder.mkdir(exist_ok=True)
         return folder / name
+
+    # --- how much of it is left ---------------------------------------------------------------------------------------
+
+    def loss(self, model: nn.Module) -> float:
+        """Cross-entropy over some training pictures, in eval mode."""
+        with torch.inference_mode():
+            return float(F.cross_entropy(torch.cat([model.eval()(batch) for batch in self._probe[0]]), self._probe[1]))
+
+    @cached_property
+    def loss_before(self) -> float:
+        """Of the network that came in."""
+        return self.loss(self.source.model)
+
+    @cached_property
+    def _probe(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        pixels, labels = self.some_training(LOOKED_AT)
+        return torch.from_numpy(self.source.contract.normalise(pixels)).split(BATCH), torch.tensor(labels)  # type: ignore[no-untyped-call]
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 def draw_trials(table: Table, figure: "Figure") -> None:
     """Of a table that Trials.table made."""
-    labels, means = table.column("arm"), table.column("accuracy %")
+    labels, shown = table.column("arm"), table.columns[2]
     over = next(name for name in table.columns if name.startswith("points over"))
     places = list(range(len(labels)))
     left, right = figure.subplots(1, 2, sharey=True)
-    for place, (mean, seeds) in enumerate(zip(means, table.column("each seed %"), strict=True)):
+    for place, (mean, seeds) in enumerate(zip(table.column(shown), table.column("each seed %"), strict=True)):
         dots = [float(seed) for seed in seeds.split(", ")]
         left.plot(dots, [place] * len(dots), "o", color=COLOURS[0], alpha=0.6, markersize=6)
         left.plot([mean], [place], "|", color="black", markersize=16, markeredgewidth=2)
-    left.set(xlabel="validation accuracy in %, each seed and the mean", yticks=places, yticklabels=labels)
+    left.set(xlabel=f"{shown}, each seed and the mean", yticks=places, yticklabels=labels)
     left.invert_yaxis()
     for place, (gain, low, high) in enumerate(
         zip(table.column(over), table.column("low"), table.column("high"), strict=True)

@@ -8,17 +8,16 @@ nothing is chosen by them; the test photos stay sealed.
 import multiprocessing
 import os
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from swiftlet._version import __version__
 from swiftlet.cost.count import count_model
@@ -27,39 +26,10 @@ from swiftlet.data.photos import Photos, load_photos
 from swiftlet.errors import BadInput
 from swiftlet.run import Run
 from swiftlet.study.finding import Cell, Table, Verdict, half_interval, judge
-from swiftlet.train.loop import Pictures, Training, accuracy
-from swiftlet.train.recipe import Recipe
+from swiftlet.study.trial import Arm, Figures, Lesson, moment, network, seconds_per_step, train, train_teacher
 
-RECIPE = Recipe(
-    name="study", batch=64, lr=0.1, clip=1.0, label_smoothing=0.0, dropout=0.0, min_area=0.6, jitter=0.1, ema=0.02
-)  # fmt: skip
-PROBE = 6  # steps that are timed, the first of which says nothing
 QUICK_STEPS, QUICK_PICTURES = 4, 256
 Progress = Callable[[str, int, int], None]
-Figures = dict[str, float]
-
-
-class Lesson(NamedTuple):
-    """The pictures of all trials, as files that every process maps."""
-
-    folder: Path
-    contract: InputContract
-    classes: int
-
-    def pictures(self, split: str) -> Pictures:
-        """Of "train" or "val"."""
-        pixels, labels = (np.load(self.folder / f"{split}-{what}.npy", mmap_mode="r") for what in ("pixels", "labels"))
-        return Pictures(pixels, labels)
-
-
-class Arm(NamedTuple):
-    """What is compared. build(num_classes=N) gives a network with fresh weights; measure looks at the trained one for
-    more figures. Both must be functions of a module, or partials of such, because other processes call them."""
-
-    label: str  # also of the file that keeps its figures
-    build: Callable[..., nn.Module]
-    recipe: Recipe = RECIPE
-    measure: Callable[[nn.Module, Lesson], Figures] | None = None
 
 
 class Gain(NamedTuple):
@@ -98,25 +68,43 @@ class Lab:
 
         Raises BadInput if two arms have one label, or if the folder holds trials of something else.
         """
-        labels = [arm.label for arm in arms]
+        teachers = list(dict.fromkeys(arm.teacher for arm in arms if arm.teacher is not None))
+        labels = [arm.label for arm in (*arms, *teachers)]
         if len(set(labels)) != len(labels):
             raise BadInput(f"two arms have one label: {sorted(labels)}")
         photos, contract = load_photos(self.data, progress=self.progress), InputContract(side=side)
-        recipes = {arm.label: arm.recipe.to_json() for arm in arms}
         facts = {"photos": photos.audit.digest, "minutes": self.minutes, "side": side, "steps": steps}
         context = multiprocessing.get_context("spawn")
         with Run(self.folder) as run, TemporaryDirectory() as shared:
-            run.claim(facts | {"recipes": recipes, "quick": self.quick, "swiftlet": __version__})
+            run.claim(
+                facts | {"arms": {arm.label: arm.facts() for arm in arms}, "quick": self.quick, "swiftlet": __version__}
+            )
             lesson = Lesson(Path(shared), contract, len(photos.classes))
             pictures = self._share(photos, lesson)
             pool = ProcessPoolExecutor(self.workers, context, torch.set_num_threads, (1,))
             try:
-                timed = run.once("steps", lambda: self._timed(pool, lesson, arms, steps))
-                results = self._trained(pool, lesson, arms, timed, run)
+                timed = run.once("steps", lambda: self._timed(pool, lesson, arms, teachers, steps))
+                made = int(timed["steps"])
+                results = self._trained(
+                    {
+                        (arm.label, 0): partial(pool.submit, train_teacher, arm, lesson, made, self.folder)
+                        for arm in teachers
+                    },
+                    run,
+                )
+                slow_first = sorted(arms, key=lambda arm: -timed[arm.label])  # so that none is left alone at the end
+                results |= self._trained(
+                    {
+                        (arm.label, seed): partial(pool.submit, train, arm, lesson, seed, made, self.folder)
+                        for arm in slow_first
+                        for seed in range(self.seeds)
+                    },
+                    run,
+                )
             finally:
                 pool.shutdown(cancel_futures=True)
         macs = {arm.label: _macs(arm, lesson) for arm in arms}
-        return Trials(results, macs, timed["steps"], photos.name, pictures)
+        return Trials(results, macs, made, photos.name, pictures)
 
     def _share(self, photos: Photos, lesson: Lesson) -> tuple[int, int]:
         """Write the pictures; how many there are of either split."""
@@ -126,32 +114,33 @@ class Lab:
             np.save(lesson.folder / f"{name}-labels.npy", some.labels)
         return len(lesson.pictures("train").labels), len(lesson.pictures("val").labels)
 
-    def _timed(self, pool: ProcessPoolExecutor, lesson: Lesson, arms: Sequence[Arm], steps: int | None) -> Figures:
+    def _timed(
+        self, pool: Executor, lesson: Lesson, arms: Sequence[Arm], teachers: Sequence[Arm], steps: int | None
+    ) -> Figures:
         """Steps of every trial, and the seconds that one takes of each arm."""
         self._show("timing the arms", 0, 0)
-        futures = {arm.label: pool.submit(seconds_per_step, arm, lesson) for arm in arms}
+        futures = {arm.label: pool.submit(seconds_per_step, arm, lesson) for arm in (*arms, *teachers)}
         seconds = {label: future.result() for label, future in futures.items()}
-        fitting = int(self.minutes * 60 * self.workers / (self.seeds * sum(seconds.values())))
+        of_a_step = sum(self.seeds * seconds[arm.label] for arm in arms) + sum(seconds[arm.label] for arm in teachers)
+        fitting = int(self.minutes * 60 * self.workers / of_a_step)
         return {"steps": QUICK_STEPS if self.quick else steps or max(1, fitting)} | seconds
 
     def _trained(
-        self, pool: ProcessPoolExecutor, lesson: Lesson, arms: Sequence[Arm], timed: Figures, run: Run
+        self, trials: Mapping[tuple[str, int], Callable[[], "Future[Figures]"]], run: Run
     ) -> dict[tuple[str, int], Figures]:
-        """The figures of every trial; the slow ones come first, so that none is left alone at the end."""
+        """The figures of every trial, by label and seed; those that are not stored are started in their order."""
         found: dict[tuple[str, int], Figures] = {}
         waiting = {}
-        for arm in sorted(arms, key=lambda arm: -timed[arm.label]):
-            for seed in range(self.seeds):
-                stored = run.stored(f"{arm.label} {seed}")
-                if stored is None:
-                    waiting[pool.submit(train, arm, lesson, seed, int(timed["steps"]))] = arm.label, seed
-                else:
-                    found[arm.label, seed] = stored
-        total = len(found) + len(waiting)
+        for (label, seed), start in trials.items():
+            stored = run.stored(f"{label} {seed}")
+            if stored is None:
+                waiting[start()] = label, seed
+            else:
+                found[label, seed] = stored
         for future in as_completed(waiting):
             label, seed = waiting[future]
             found[label, seed] = run.once(f"{label} {seed}", future.result)
-            self._show(f"training, {label}", len(found), total)
+            self._show(f"training, {label}", len(found), len(trials))
         return found
 
     def _show(self, what: str, done: int, total: int) -> None:
@@ -159,36 +148,9 @@ class Lab:
             self.progress(what, done, total)
 
 
-def seconds_per_step(arm: Arm, lesson: Lesson) -> float:
-    marks: list[float] = []
-    _training(arm, lesson, 0, PROBE).run(progress=lambda *_: marks.append(time.perf_counter()))
-    return float(np.median(np.diff(marks)))
-
-
-def train(arm: Arm, lesson: Lesson, seed: int, steps: int) -> Figures:
-    """One trial: its accuracy on the validation photos in per cent, and what the arm measures."""
-    training = _training(arm, lesson, seed, steps)
-    training.run()
-    model, held_out = training.model, lesson.pictures("val")
-    model.load_state_dict(training.delivered())
-    found = {"accuracy": 100 * accuracy(model, held_out.pixels, held_out.labels, lesson.contract)}
-    return found | (arm.measure(model, lesson) if arm.measure else {})
-
-
-def _training(arm: Arm, lesson: Lesson, seed: int, steps: int) -> Training:
-    return Training(
-        _network(arm, lesson, seed), lesson.pictures("train"), lesson.contract, arm.recipe, steps=steps, seed=seed
-    )
-
-
-def _network(arm: Arm, lesson: Lesson, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return arm.build(num_classes=lesson.classes)
-
-
 def _macs(arm: Arm, lesson: Lesson) -> int:
-    counted = count_model(_network(arm, lesson, 0), (3, lesson.contract.side, lesson.contract.side)).cost.macs
+    side = lesson.contract.side
+    counted = count_model(network(arm, lesson, 0), (3, side, side)).cost.macs
     assert counted is not None
     return counted
 
@@ -211,6 +173,11 @@ class Trials:
         """By how much an arm is above another, over the seeds."""
         return gain(self.of(over, figure), self.of(label, figure))
 
+    def course(self, label: str, figure: str, looks: int) -> list[list[float]]:
+        """A figure over the training, at each of its looks, seed by seed."""
+        seen = [self.of(label, moment(figure, k, looks)) for k in range(1, looks + 1)]
+        return [list(row) for row in zip(*seen, strict=True)]
+
     @property
     def note(self) -> str:
         """What a reader must know of every such study."""
@@ -219,17 +186,17 @@ class Trials:
             f'training. "Holds" and "fails" mean that the whole interval lies on one side of 0.'
         )
 
-    def table(self, title: str, *, over: str) -> Table:
-        """Arms in the order of the study, their seeds, and what each gains over the arm `over`."""
+    def table(self, title: str, *, over: str, figure: str = "accuracy") -> Table:
+        """Arms in the order of the study, a figure in % of each seed, and what each gains over the arm `over`."""
         rows: list[tuple[Cell, ...]] = []
         for label, macs in self.macs.items():
-            seeds = self.of(label)
-            gained = (None, None, None) if label == over else tuple(round(x, 2) for x in self.gain(label, over))
-            shown = ", ".join(f"{accuracy:.2f}" for accuracy in seeds)
+            seeds = self.of(label, figure)
+            gained = (None, None, None) if label == over else tuple(round(x, 2) for x in self.gain(label, over, figure))
+            shown = ", ".join(f"{seed:.2f}" for seed in seeds)
             rows.append((label, round(macs / 1e6, 3), round(statistics.mean(seeds), 2), *gained, shown))
         return Table(
             title=title,
-            columns=("arm", "M MACs", "accuracy %", f"points over {over}", "low", "high", "each seed %"),
+            columns=("arm", "M MACs", f"{figure} %", f"points over {over}", "low", "high", "each seed %"),
             rows=tuple(rows),
             source=f"{self.data}: {self.pictures[1]:,} validation photos, {self.steps:,} steps on {self.pictures[0]:,} "
             f"others; differences seed by seed with 95 % intervals by Student's t",
