@@ -58,7 +58,7 @@ def _told(name: str, verb: Callable[..., int]) -> Callable[..., int]:
         try:
             return verb(*args, **options)
         except KeyboardInterrupt:
-            onward = "the same command goes on from here" if name in ("fit", "train", "shrink") else "nothing was kept"
+            onward = "the same command goes on from here" if name in ("fit", "train", "shrink", "study") else "nothing was kept"
             raise _Interrupted(f"interrupted; {onward}") from None
 
     return call

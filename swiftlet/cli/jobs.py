@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from swiftlet.cli import options
+from swiftlet.cli import options, study
 from swiftlet.cli.shrinking import show_shrunk
 from swiftlet.cli.training import show_trained
 from swiftlet.errors import BadFile
@@ -144,6 +144,9 @@ def plan(
     for started in sorted({made.find(name).candidate.pretrained is not None for name in made.shortlist}):
         recipe, why = recipe_of(data, minutes=minutes, pretrained=started)
         print(f"recipe    {recipe.name}: {why}")
+    page = study.OUT / "all.html"
+    rules = page if page.exists() else f"{options.command()} study all"
+    print(f"rules     {rules}: which design rules hold on this machine, and how much they matter")
     flags = options.flags(max_ms, max_kb, max_mmacs) + (f"--pretrained {pretrained} " if pretrained else "")
     print(f"next      {options.command()} fit {f'{photos} ' if photos else ''}{flags}--minutes {minutes:g}")
     return 0

@@ -2,7 +2,8 @@
 
 A study is a short module with `run(...) -> Finding`, which takes `bench`, `lab` or both, and `draw(finding, figure)`.
 bench.py times its cases, trials.py trains its arms, finding.py is what it returns, page.py writes table, picture and
-page. Rows of a Finding are all that `draw` reads.
+page. Rows of a Finding are all that `draw` reads. survey.py runs all that fit into some minutes, overview.py orders
+what they found.
 """
 
 from importlib import import_module
@@ -30,9 +31,29 @@ STUDIES = {
     "deep-compression": "how small do pruning, sharing and entropy coding make LeNets? Needs --data mnist.npz",
 }
 
+# what a study takes that shares no minutes with others: on 2 cores, ONNX Runtime and PyTorch, 0.1 s for each case on
+# either (benchmarks/results/studies.json); only to tell what fits into a survey
+MINUTES = {
+    "g1": 0.4,
+    "g2": 0.3,
+    "g3": 0.6,
+    "g4": 0.7,
+    "separable": 3.3,
+    "gemm": 0.1,
+    "staircase": 2.1,
+    "multipliers": 0.1,
+    "activations": 0.3,
+    "kernels": 0.1,
+    "fused": 0.2,
+    "relu-collapse": 0.1,
+    "macs-vs-ms": 3.5,
+    "accelerator": 0.7,
+    "deep-compression": 36.0,
+}
+
 
 def get_study(name: str) -> ModuleType:
     """The module of that name; BadInput lists the known ones."""
     if name not in STUDIES:
-        raise BadInput(f"unknown study {name!r}; known: {', '.join(STUDIES)}; and `swiftlet study tables`")
+        raise BadInput(f"unknown study {name!r}; known: {', '.join(STUDIES)}; and `swiftlet study all`, `tables`")
     return import_module(f"swiftlet.study.{name.replace('-', '_')}")

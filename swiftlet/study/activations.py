@@ -13,7 +13,7 @@ from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
 from swiftlet.study.bench import Bench, Case, Precision
 from swiftlet.study.chart import Line, dodged, legend, times_line
-from swiftlet.study.finding import Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, inverse, measure
 from swiftlet.zoo import create_model
 
@@ -82,6 +82,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(relu[1], relu[2], at_least=0.95),
         sentence=f"On {main}, with its h-swish {network} takes the time of one with ReLU in their place "
         f"{' and '.join(f'{ratio_text(cost)} in {precision}' for precision, cost in costs.items())}.",
+        effect=Effect("time", "Use h-swish where ReLU was: it is nearly free.", *relu),
         measured=(table,),
         published=(PUBLISHED,),
         notes=(

@@ -23,7 +23,7 @@ from swiftlet.pack.writer import pack_tensors
 from swiftlet.study.bench import Bench
 from swiftlet.study.coded_size import CodedSize, coded_size, file_bytes
 from swiftlet.study.deep_compression_lenets import LAYER_COLUMNS, MOVED, PUBLISHED, SUBJECTS, Subject
-from swiftlet.study.finding import Cell, Finding, Table, Verdict, half_interval, judge
+from swiftlet.study.finding import Cell, Effect, Finding, Table, Verdict, half_interval, judge
 from swiftlet.study.prune_share import SIDE, Tensors, compress, error
 from swiftlet.train.loop import Pictures, Progress
 from swiftlet.zoo import create_model
@@ -70,6 +70,7 @@ def run(bench: Bench, data: Path) -> Finding:
         "of accuracy (Deep Compression).",
         verdict=_verdict([kept(subject, networks) for subject, networks in of_each]),
         sentence="; ".join(_sentence(subject, networks) for subject, networks in of_each) + ".",
+        effect=Effect("size", "Prune, share and entropy-code the weights.", *_smaller(of_each[0][1])),
         measured=(
             Table(
                 title="What each stage is worth",
@@ -146,6 +147,14 @@ def kept(subject: Subject, networks: list[Made]) -> Verdict:
     wrong = [one.test[-1] for one in networks]
     mean, half = float(np.mean(wrong)), half_interval(wrong)
     return judge(-mean - half, -mean + half, at_least=-subject.paper_error)
+
+
+def _smaller(networks: list[Made]) -> tuple[float, float, float]:
+    """How many times as many bytes the floats take as the container: geometric mean over the seeds and its interval."""
+    logs = [float(np.log(one.sizes[0] / one.sizes[-1])) for one in networks]
+    mean, half = float(np.mean(logs)), half_interval(logs)
+    low, middle, high = np.exp([mean - half, mean, mean + half])
+    return float(middle), float(low), float(high)
 
 
 def _verdict(each: Sequence[Verdict]) -> Verdict:

@@ -8,7 +8,7 @@ from torch import nn
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.study.bench import Bench, Case, Precision
 from swiftlet.study.chart import Line, dodged, legend, plain_log, times_line
-from swiftlet.study.finding import Cell, Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Cell, Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, inverse, measure
 from swiftlet.zoo import mobiledets
 from swiftlet.zoo.mobiledets import FullConvolution, scale
@@ -71,6 +71,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(faster[1], faster[2], at_least=1.0),
         sentence=f"On {main}, {name}, the inverted bottleneck takes {ratio_text(faster)} the time of the fused one, "
         f"which has {macs:.2f}x its MACs. {_wins(table, main, series)}",
+        effect=Effect("time", "Use full convolutions in early layers.", *faster),
         measured=(table,),
         published=published(),
         notes=(

@@ -9,7 +9,7 @@ from torch import nn
 
 from swiftlet.study.bench import Bench, Case
 from swiftlet.study.chart import dodged, legend, speed_line, times_line
-from swiftlet.study.finding import Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, measure
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(slower[1], slower[2], at_least=1.05),
         sentence=f"On {main}, 1:16 takes {ratio_text(slower)} the time of 1:1 at equal MACs, all widths multiples of "
         f"16. The paper's widths would say {ratio_text(theirs)} for 1:12.",
+        effect=Effect("time", "Give a layer as many channels out as in.", *slower),
         measured=(table,),
         published=(PUBLISHED,),
         notes=(

@@ -9,7 +9,7 @@ from torch import nn
 
 from swiftlet.study.bench import Bench, Case
 from swiftlet.study.chart import dodged, legend, speed_line, times_line
-from swiftlet.study.finding import Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, measure
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(slower[1], slower[2], at_least=1.05),
         sentence=f"On {main}, 8 groups take {ratio_text(slower)} the time of 1 at equal MACs, in widths of 16 channels "
         f"and more per group. The paper's widths would say {ratio_text(theirs)}.",
+        effect=Effect("time", "Use few groups in 1x1 convolutions.", *slower),
         measured=(table,),
         published=(PUBLISHED,),
         notes=(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from swiftlet.study.bench import Bench, Case
 from swiftlet.study.chart import dodged, legend, speed_line, times_line
-from swiftlet.study.finding import Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, measure
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(slower[1], slower[2], at_least=1.05),
         sentence=f"On {main}, four fragments in parallel take {ratio_text(slower)} the time of one at equal MACs; four "
         f"in series {ratio_text(series4)}.",
+        effect=Effect("time", "Use one convolution rather than several small ones side by side.", *slower),
         measured=(table,),
         published=(PUBLISHED,),
         notes=(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from swiftlet.study.bench import Bench, Case
 from swiftlet.study.chart import Line, dodged, legend, times_line
-from swiftlet.study.finding import Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, measure
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(slower[1], slower[2], at_least=1.05),
         sentence=f"On {main}, at {name}, units with ReLU and shortcut take {ratio_text(slower)} the time of units "
         f"without. A sum of two tensors that no convolution absorbs takes {ratio_text(add)} of a bare unit.",
+        effect=Effect("time", "Spare ReLU, shortcuts and other element-wise operations.", *slower),
         measured=(table,),
         published=(PUBLISHED,),
         notes=(

@@ -10,7 +10,7 @@ from torch import nn
 
 from swiftlet.study.bench import Bench, Case
 from swiftlet.study.chart import Line, dodged, legend, plain_log, times_line
-from swiftlet.study.finding import Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval, inverse, measure
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def run(bench: Bench) -> Finding:
         verdict=judge(dense[1], dense[2], at_least=1.0),
         sentence=f"On {main}, dense, a 5x5 takes {ratio_text(dense)} the time of two 3x3, and depthwise "
         f"{ratio_text(depthwise)}. A depthwise 5x5 takes {ratio_text(larger)} the time of a depthwise 3x3.",
+        effect=Effect("time", "Put two 3x3 convolutions in place of a 5x5.", *dense),
         measured=(table,),
         published=(PUBLISHED,),
         notes=(

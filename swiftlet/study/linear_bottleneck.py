@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from swiftlet.study.finding import Finding, Table
+from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trial import Arm
 from swiftlet.study.trial_chart import draw_trials
-from swiftlet.study.trials import Arm, Lab, judge_gain
+from swiftlet.study.trials import Lab, judge_gain
 from swiftlet.zoo import create_model
 from swiftlet.zoo.mobilenet_v2 import InvertedResidual
 
@@ -38,6 +39,7 @@ def run(lab: Lab) -> Finding:
         verdict=judge_gain(better),
         sentence=f"On {trials.data}, MobileNet V2 {WIDTH:g} with linear bottlenecks is {better} points above the same "
         f"with ReLU6 behind them; ReLU is {trials.gain('ReLU', over='ReLU6')} points above ReLU6.",
+        effect=Effect("accuracy", "Put no activation behind the narrow layer of an inverted bottleneck.", *better),
         measured=(trials.table("Behind the projection", over=LINEAR),),
         published=(PUBLISHED,),
         notes=(trials.note,),

@@ -7,7 +7,7 @@ from swiftlet.budget import Cost
 from swiftlet.catalogue import Row, build_row, catalogue, described
 from swiftlet.study.bench import Bench, Case, Timing, counted
 from swiftlet.study.chunks import Make, race_in_chunks
-from swiftlet.study.finding import Finding, Table, judge
+from swiftlet.study.finding import Effect, Finding, Table, judge
 from swiftlet.study.labels import label_points
 from swiftlet.study.pixel import PIXEL
 from swiftlet.study.ranks import Interval, predictors, spearman, spread
@@ -102,6 +102,7 @@ def run(bench: Bench) -> Finding:
         sentence=f"On {bench.runtimes[0]}, MACs order the zoo with rank correlation {_text(correlation)}, but at equal "
         f"MACs slow networks take {_text(wide)} times as long as fast ones; {better}; fastest per MAC is {best}, "
         f"slowest {worst}.",
+        effect=Effect("time", "Choose among networks of equal MACs by their measured time.", *wide),
         measured=(
             Table(
                 title="What orders the zoo",

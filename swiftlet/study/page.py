@@ -54,6 +54,11 @@ def png(finding: Finding) -> bytes:
 
 def page(finding: Finding, picture: bytes) -> str:
     """The page with its picture inside; it loads nothing and runs nothing."""
+    return render("page.html", finding=finding, picture=inline(picture), cell=cell, numeric=is_numeric)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of this folder with page.css in it, whose policy forbids everything else."""
     import jinja2
     from markupsafe import Markup
 
@@ -62,14 +67,12 @@ def page(finding: Finding, picture: bytes) -> str:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
-        finding=finding,
-        picture=f"data:image/png;base64,{base64.b64encode(picture).decode()}",
-        style=Markup(style),
-        style_hash=f"'sha256-{digest}'",
-        cell=cell,
-        numeric=is_numeric,
-    )
+    return environment.get_template(template).render(style=Markup(style), style_hash=f"'sha256-{digest}'", **values)
+
+
+def inline(picture: bytes) -> str:
+    """A PNG as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def cell(value: Any) -> str:

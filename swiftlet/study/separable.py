@@ -14,7 +14,7 @@ from swiftlet.cost.screen import read_onnx
 from swiftlet.runtime.operations import PROFILERS, operations
 from swiftlet.study.bench import Bench, Case, Timing, counted, ratio
 from swiftlet.study.chart import COLOURS, Line, legend, plain_log, spread
-from swiftlet.study.finding import Cell, Finding, Table, judge, ratio_text
+from swiftlet.study.finding import Cell, Effect, Finding, Table, judge, ratio_text
 from swiftlet.study.series import interval
 from swiftlet.timing.layers import join
 from swiftlet.zoo import create_model
@@ -71,6 +71,7 @@ def run(bench: Bench) -> Finding:
         sentence=f"On {main}, at {point.channels} channels, {point.side} x {point.side}, the dense 3x3 takes "
         f"{ratio_text(saved)} the time of the separable one, for {fewer:.2f}x the MACs. "
         f"{_where_dense_wins(sweep, main)}",
+        effect=Effect("time", "Replace a dense 3x3 convolution by a depthwise and a 1x1 one.", *saved),
         measured=(sweep, _crossings(sweep), shares),
         published=(PUBLISHED,),
         notes=(

@@ -14,7 +14,8 @@ from torch import nn
 from swiftlet.cost.systolic import Conv, SystolicArray
 from swiftlet.study.bench import Bench, Case, Precision, Timing
 from swiftlet.study.chunks import Linked, race_in_chunks
-from swiftlet.study.finding import Finding, Table, Verdict, judge
+from swiftlet.study.finding import Effect, Finding, Table, Verdict, judge
+from swiftlet.study.series import inverse
 from swiftlet.study.steps import Steps, find_steps, multiples
 
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ def run(bench: Bench) -> Finding:
                 ratio, scale = time.ms / trend, time.ms / trend / time.against
                 points.append((name, kind, count, time.ms, ratio, time.low * scale, time.high * scale))
     main = f"{bench.runtimes[0]} float32"
-    verdict, answer = _answer(main, found, gains)
+    verdict, answer, saved = _answer(main, found, gains)
     return Finding(
         study="staircase",
         title="Time against the number of channels, in steps of one",
         claim="Channel counts that are multiples of 8 or 16 suit the hardware; others are paid for as if rounded up.",
         verdict=verdict,
         sentence=answer,
+        effect=Effect("time", "Make the channels of 1x1 convolutions multiples of 16.", *saved),
         measured=(
             Table(
                 title="Sweet spots",
@@ -147,9 +149,11 @@ def _answer(
     main: str,
     found: Sequence[tuple[str, str, Steps]],
     gains: Sequence[tuple[str, str, int, tuple[float, float, float]]],
-) -> tuple[Verdict, str]:
-    """The verdict is about multiples of 16 in 1x1 layers, of the first runtime in float32."""
-    ratio, low, high = next(value for name, kind, size, value in gains if (name, kind, size) == (main, "1x1", 16))
+) -> tuple[Verdict, str, tuple[float, float, float]]:
+    """Verdict, sentence and how many times longer other counts take than multiples of 16: in 1x1 layers, of the first
+    runtime in float32."""
+    multiple = next(value for name, kind, size, value in gains if (name, kind, size) == (main, "1x1", 16))
+    (ratio, low, high), saved = multiple, inverse(multiple)
     spots: dict[str, list[str]] = {}
     for name, kind, steps in found:
         cost = f"{steps.size} (others +{100 * steps.penalty[0]:.0f} %)" if steps.size else "none"
@@ -159,7 +163,7 @@ def _answer(
         f"On {main}, 1x1 layers with a multiple of 16 take {ratio:.2f}x (95 % {low:.2f} to {high:.2f}) the time of "
         f"counts that 4 does not divide. Sweet spots, multiples of: {'; '.join(texts)}."
     )
-    return judge(1 / high, 1 / low, at_least=1.02), sentence
+    return judge(saved[1], saved[2], at_least=1.02), sentence, saved
 
 
 def draw(finding: Finding, figure: "Figure") -> None:
