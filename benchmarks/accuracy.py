@@ -10,8 +10,10 @@ the test split. What is reported is then trained anew, with three seeds, on trai
 on which float32 and int8 are compared; the last weights count, no epoch is picked. The network is exported as float32
 and int8, its test split opened once, for the int8 file, and both files are scored on it with ONNX Runtime. The figure
 is the mean of the seeds; each has its 95 % interval, which is that of this test set, not of the training. Bytes are
-those of the int8 file with its labels, contract and golden record. Rows called anchors are trained by the same recipe,
-to be compared with. CIFAR-10 is a JPEG copy (the data's README), on which published figures say nothing.
+those of the int8 file with its labels, contract and golden record, packed bytes those of its container. A row with bits
+goes on from another row's network, with its weights rounded to so many; its figure is that of the container, which is
+opened as a user would. Rows called anchors are trained by the same recipe, to be compared with. CIFAR-10 is a JPEG copy
+(the data's README), on which published figures say nothing.
 
 Ctrl-C and SIGTERM save; the same command goes on, and shows what is finished.
 """
@@ -23,33 +25,32 @@ import os
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from benchmarks.accuracy_job import DELIVERED, Job, gated, rounded
 from benchmarks.accuracy_tasks import TASKS, Row, Task
 from benchmarks.ledger import RESULTS, record
 from swiftlet._version import __version__
-from swiftlet.budget import Budget, Cost
+from swiftlet.budget import Cost
 from swiftlet.check import load_classifier, score
 from swiftlet.cost.count import count_model
-from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
 from swiftlet.data.split import Split
-from swiftlet.export.artifact import Artifact
 from swiftlet.export.onnx import graph_digest
 from swiftlet.files import write_atomically
-from swiftlet.gate import CALIBRATION, gate
+from swiftlet.pack.files import SUFFIX
+from swiftlet.pack.onnx import pack_onnx
 from swiftlet.progress import bars
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.signals import stoppable, terminable
-from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from swiftlet.train.checkpoint import Checkpoints, save_checkpoint
 from swiftlet.train.distill import Teacher
 from swiftlet.train.engine import Engine
 from swiftlet.train.loop import Pictures, Training
@@ -57,46 +58,6 @@ from swiftlet.train.metrics import Metrics
 
 GATE = 2_000
 SEEDS = (0, 1, 2)
-DELIVERED = "int8"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One row of a task's table with one seed; a trial sees validation only."""
-
-    task: Task
-    row: Row
-    seed: int
-    trial: bool
-    out: Path
-
-    @property
-    def name(self) -> str:
-        return f"{self.row.name}-{self.row.epochs:g}ep-{'trial' if self.trial else 'final'}-{self.seed}"
-
-    @property
-    def contract(self) -> InputContract:
-        return InputContract(side=self.task.side)
-
-    @property
-    def folder(self) -> Path:
-        return self.out / self.task.name / self.name
-
-    @property
-    def teacher(self) -> "Job | None":
-        """The row that teaches this one, trained on the same pictures with the same seed."""
-        return None if self.row.teacher is None else replace(self, row=self.task.find(self.row.teacher))
-
-    def build(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return self.row.build()
-
-    def trained(self) -> nn.Module:
-        """Raises BadFile if it is not there."""
-        model = self.build()
-        model.load_state_dict(load_checkpoint(self.folder / "trained.safetensors")[0])
-        return model.eval()
 
 
 def run(tasks: Sequence[str] = tuple(TASKS)) -> None:
@@ -143,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def with_other_seeds(row: Row, runs: list[dict[str, Any]], before: dict[str, Any]) -> dict[str, Any]:
     """The summary of these runs and of those that were recorded of the same row with other seeds, on another day."""
     new = summary(row, runs)
-    if any(before.get(name) != new[name] for name in ("recipe", "epochs", "teacher")):
+    if any(before.get(name) != new[name] for name in ("recipe", "epochs", "teacher", "bits")):
         return new
     seeds = {run["seed"] for run in runs}
     kept = [run for run in before["runs"] if run["seed"] not in seeds]
@@ -157,6 +118,7 @@ def summary(row: Row, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "recipe": row.recipe.name,
         "epochs": row.epochs,
         "teacher": row.teacher,
+        "bits": row.bits,
         "anchor": row.anchor,
         "split": runs[0]["split"],
         "mean_accuracy_percent": {precision: round(statistics.mean(values), 2) for precision, values in of.items()},
@@ -217,7 +179,7 @@ def train(job: Job, learned: Pictures, show: Any) -> dict[str, Any]:
     steps = max(1, round(job.row.epochs * (len(learned.labels) // min(recipe.batch, len(learned.labels)))))
     engine = Engine(device="cuda" if torch.cuda.is_available() else "cpu")
     training = Training(
-        job.build(), learned, job.contract, recipe, steps=steps, seed=job.seed, engine=engine, teacher=teacher
+        job.start(learned), learned, job.contract, recipe, steps=steps, seed=job.seed, engine=engine, teacher=teacher
     )
     checkpoints, metrics = Checkpoints(job.folder / "checkpoints"), Metrics(job.folder / "metrics.jsonl")
     with stoppable() as asked:
@@ -228,49 +190,34 @@ def train(job: Job, learned: Pictures, show: Any) -> dict[str, Any]:
 
 
 def measured(job: Job, photos: Photos, learned: Pictures, held_back: Split, seconds: float) -> dict[str, Any]:
-    """Both files, their accuracies on the test split (of a trial, on the validation photos), and what they cost."""
-    model = job.trained()
-    draft = Artifact(
-        network=job.row.network,
-        arguments=job.row.arguments,
-        precision="float32",
-        labels=photos.classes,
-        contract=job.contract,
-        golden={},
-        parents={"photos": photos.audit.digest},
-        records=(),
-        weights={},
-    )
-    some = np.random.default_rng(job.seed).permutation(len(learned.labels))[:CALIBRATION]
-    options = gate(
-        model,
-        draft,
-        Budget(runtime="onnxruntime"),
-        calibration=learned.pixels[some],
-        val=held_back,
-        val_pixels=held_back.pixels(job.contract),
-    ).options
-    for precision, option in options.items():
-        write_atomically(job.folder / f"{precision}.onnx", option.file)
-    scored = {precision: option.scored for precision, option in options.items()}
+    """The files, their accuracies on the test split (of a trial, on the validation photos), and what they cost."""
+    files, p50_ms = (rounded if job.row.bits else gated)(job, photos, learned, held_back)
+    packed = pack_onnx(files[DELIVERED])
+    for precision, file in files.items():
+        write_atomically(job.folder / f"{precision}.onnx", file)
+    write_atomically(job.folder / f"{DELIVERED}{SUFFIX}", packed)
+    split = held_back
     if not job.trial:
-        test = photos.test.open(graph_digest(options[DELIVERED].file), job.folder / "test-opened.json")
-        pixels = test.pixels(job.contract)
-        scored = {precision: score(load_classifier(option.file), test, pixels) for precision, option in options.items()}
-    counted = count_model(model, (3, job.task.side, job.task.side)).cost
-    cost = Cost(params=counted.params, macs=counted.macs, size_bytes=len(options[DELIVERED].file))
-    percent = {precision: round(100 * s.accuracy, 2) for precision, s in scored.items()}
+        split = photos.test.open(graph_digest(files[DELIVERED]), job.folder / "test-opened.json")
+    pixels, paths = split.pixels(job.contract), {precision: job.folder / f"{precision}.onnx" for precision in files}
+    if job.row.bits:
+        paths[DELIVERED] = job.folder / f"{DELIVERED}{SUFFIX}"
+    scored = {precision: score(load_classifier(path), split, pixels) for precision, path in paths.items()}
+    counted = count_model(job.build(), (3, job.task.side, job.task.side)).cost
+    bytes_ = len(files[DELIVERED])
+    cost = Cost(params=counted.params, macs=counted.macs, size_bytes=bytes_, packed_bytes=len(packed))
     return {
         "seed": job.seed,
         "split": "validation" if job.trial else "test",
         "n": len(scored[DELIVERED].labels),
-        "accuracy_percent": percent,
+        "accuracy_percent": {precision: round(100 * s.accuracy, 2) for precision, s in scored.items()},
         "interval_percent": [round(100 * end, 2) for end in scored[DELIVERED].interval],
         "bytes": cost.size_bytes,
+        "packed_bytes": cost.packed_bytes,
         "params": cost.params,
         "macs": cost.macs,
         "over": job.row.budget.over(cost),
-        "p50_ms": {precision: round(option.measurement.p50_ms, 4) for precision, option in options.items()},
+        "p50_ms": {precision: round(ms, 4) for precision, ms in p50_ms.items()},
         "seconds": round(seconds),
         "machine": str(machine()),
     }

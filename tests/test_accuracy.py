@@ -17,24 +17,29 @@ from benchmarks.accuracy import Job, finish, main
 from benchmarks.accuracy_tasks import RESNET8, TASKS, Row, Task
 from benchmarks.resnet8 import PRINTED_PARAMS, UNCOUNTED, resnet8
 from swiftlet.budget import Budget, Cost
+from swiftlet.compress import qat
+from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.export.artifact import read_artifact
-from swiftlet.export.onnx import graph_digest
+from swiftlet.export.onnx import export_onnx, graph_digest
+from swiftlet.pack.onnx import pack_onnx, unpack_onnx
 from swiftlet.plan import Progress, untrained_files
+from swiftlet.quantizing import Calibration
 from swiftlet.recipes import get_recipe
 from swiftlet.signals import Terminated
 
 ROWS = [(task, row) for task in TASKS.values() for row in task.rows]
-METADATA_BYTES = 2_500
+METADATA_BYTES = 2_500  # a fifth in a container
 
 
 @pytest.mark.parametrize(("task", "row"), ROWS, ids=[f"{task.name}-{row.name}" for task, row in ROWS])
 def test_rows_count_to_what_they_say_and_fit(task: Task, row: Row) -> None:
     counted = count_model(row.build(), (3, task.side, task.side)).cost
     assert (counted.params, counted.macs) == row.counted[:2]
-    cost = Cost(params=counted.params, macs=counted.macs, size_bytes=row.counted[2])
+    size = {"packed_bytes" if row.bits else "size_bytes": row.counted[2] + METADATA_BYTES // (5 if row.bits else 1)}
+    cost = Cost(params=counted.params, macs=counted.macs, **size)
     assert not row.budget.over(cost)
     assert row.anchor or row.budget != Budget()
     assert row.teacher is None or task.find(row.teacher)
@@ -43,8 +48,14 @@ def test_rows_count_to_what_they_say_and_fit(task: Task, row: Row) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "row"), ROWS, ids=[f"{task.name}-{row.name}" for task, row in ROWS])
 def test_files_have_the_bytes_that_the_rows_say(task: Task, row: Row) -> None:
-    size = len(untrained_files(row.build(), InputContract(side=task.side))["int8"])
-    assert size == pytest.approx(row.counted[2], rel=0.01)
+    contract = InputContract(side=task.side)
+    if row.bits is None:
+        assert len(untrained_files(row.build(), contract)["int8"]) == pytest.approx(row.counted[2], rel=0.01)
+        return
+    on = Calibration(np.random.default_rng(0).integers(0, 256, (8, task.side, task.side, 3), np.uint8), contract)
+    network, _ = qat.prepare_qat(deployed(row.build().eval())[0], on.images, bits=row.bits, **on.grid)
+    packed = pack_onnx(export_onnx(qat.finished(network)[0], contract))
+    assert len(packed) == pytest.approx(row.counted[2], rel=0.03)  # of random weights
 
 
 def test_names_are_unique() -> None:
@@ -119,6 +130,29 @@ def test_a_trial_leaves_the_test_split_sealed_and_a_final_run_opens_it_once(
     capsys.readouterr()
     main(["light", "--out", str(out), "--seeds", "1", "--rows", task.rows[0].name])  # finished: shown, not made again
     assert json.loads(capsys.readouterr().out)["light mobilenet_v1-0.0625"]["runs"] == row["runs"][1:]
+
+
+def test_a_row_with_bits_goes_on_from_its_teacher_and_is_measured_in_its_container(task: Task, tmp_path: Path) -> None:
+    first = task.rows[0]
+    gentle = replace(first.recipe, lr=0.01, clip=1.0)
+    few = replace(
+        first, recipe=gentle, epochs=2, teacher=first.name, bits=4, budget=Budget(packed_bytes=1_000), counted=(0, 0, 0)
+    )
+    whole = replace(task, rows=(first, few))
+    job = Job(task=whole, row=few, seed=0, trial=True, out=tmp_path / "runs")
+    result = finish(job)
+    assert job.name == "mobilenet_v1-0.0625-4bit-2ep-trial-0"
+    packed, file = ((job.folder / name).read_bytes() for name in ("int8.swl", "int8.onnx"))
+    assert unpack_onnx(packed) == file and (result["bytes"], result["packed_bytes"]) == (len(file), len(packed))
+    assert set(result["over"]) == {"packed_bytes"} and set(result["p50_ms"]) == {"float32", "int8"}
+    taught = Job(task=whole, row=first, seed=0, trial=True, out=tmp_path / "runs")
+    assert (job.folder / "float32.onnx").read_bytes() == (taught.folder / "float32.onnx").read_bytes()
+    assert len(packed) < 0.8 * len((taught.folder / "int8.swl").read_bytes())
+    assert result["accuracy_percent"]["int8"] > 80 and result["accuracy_percent"]["float32"] > 80
+    artifact = read_artifact(onnx.load_from_string(file))
+    assert (
+        artifact is not None and artifact.records[-2].arguments["bits"] == 4 and artifact.records[-1].name == "finished"
+    )
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +14,16 @@ from hypothesis.extra import numpy as arrays
 from needs import data_folder
 from onnx import helper
 from onnx_graphs import float_net, quantized_net, serialize, tensor
+from torch import nn
 
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.export.onnx import export_onnx
-from swiftlet.pack import ans, streams
+from swiftlet.pack import ans, names, skeleton, streams
 from swiftlet.pack.breakdown import breakdown
 from swiftlet.pack.encodings import ITEMSIZE
-from swiftlet.pack.format import read_container, write_container
+from swiftlet.pack.format import DEFLATE, MAX_SKELETON, SKELETON, read_container, write_container
 from swiftlet.pack.huffman import huffman_bits
 from swiftlet.pack.onnx import pack_onnx, unpack_onnx
 from swiftlet.pack.reader import unpack_tensors
@@ -28,6 +31,7 @@ from swiftlet.pack.writer import pack_tensors
 from swiftlet.runtime import get_runtime
 from swiftlet.zoo import create_model
 
+ROOT = Path(__file__).parent.parent
 GOLDEN = "647001130009013891208799232400"  # lowest, highest, 1, a run, 2 words
 
 # --- coders ---------------------------------------------------------------------------------------------------------
@@ -99,6 +103,36 @@ def test_sequences_that_are_alike_share_a_table_and_noise_is_left_alone():
     assert len(set(groups[:4])) == 1 and len(set(groups[4:8])) == 1 and groups[0] != groups[4] and groups[8] == 0
 
 
+NAMES = st.lists(st.sampled_from([b"\x0a\x02", b"\x12\x02", b"\x42\x02", b"00", b"zC", b"0", b"B", b"\x02", b"\xff"]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(st.binary(), NAMES.map(b"".join)))
+def test_names_come_back_whatever_the_bytes_are(text):
+    assert names.absolute(names.relative(text)) == text == names.relative(names.absolute(text))
+    assert skeleton.decode(skeleton.encode(text), len(text), 0).tobytes() == text
+
+
+def test_names_in_a_row_become_the_same_bytes():
+    def node(*inputs: bytes, output: bytes) -> bytes:
+        return b"".join(b"\x0a\x02" + name for name in inputs) + b"\x12\x02" + output + b'"\x04Relu'
+
+    text = node(b"00", b"05", output=b"06") + node(b"06", b"0b", output=b"0c")
+    one, other = names.relative(text)[: len(text) // 2], names.relative(text)[len(text) // 2 :]
+    assert one == node(b"00", b"05", output=b"06") and other == node(b"00", b"05", output=b"06")
+    assert names.relative(b"\x12\x02ZZ\x0a\x0200") == b"\x12\x02ZZ\x0a\x0201"  # 3,599 and one more
+
+
+def test_both_readers_have_one_dictionary():
+    page = (ROOT / "swiftlet" / "pack" / "reader.js").read_text()
+    texts = re.findall(r'^ +"([\w+/=]+)",?$', page.partition("const DICTIONARY")[2], re.MULTILINE)
+    ours = re.findall(r'^ +"([\w+/=]+)"$', (ROOT / "swiftlet" / "pack" / "skeleton.py").read_text(), re.MULTILINE)
+    assert "".join(texts) == "".join(ours)
+    # another dictionary would be another version of the format
+    digest = "f666f121a1124ad1eedd5f653f962b2b90175d11ced572f138a4ebf2826f6b52"
+    assert hashlib.sha256(skeleton.DICTIONARY).hexdigest() == digest
+
+
 # --- tensors --------------------------------------------------------------------------------------------------------
 
 DTYPES = sorted(ITEMSIZE.keys() - {"bf"})
@@ -147,6 +181,7 @@ def test_tensors_come_back_to_the_bit(tensors, meta):
         (lambda rng: np.linspace(-1, 1, 16, dtype=np.float32)[rng.binomial(15, 0.5, 5000)], 2),
         (lambda rng: rng.normal(0, 0.1, 5000).astype(np.float32) * (rng.random(5000) < 0.1), 3),
         (lambda rng: (np.arange(5000) % 1000 == 7).astype(np.int8) * 9, 3),
+        (lambda rng: (rng.binomial(15, 0.5, 5000) + 16 * rng.binomial(15, 0.5, 5000)).astype(np.uint8), 4),
         (lambda rng: np.zeros((3, 0), np.float32), None),
     ],
 )
@@ -230,6 +265,39 @@ def test_an_onnx_file_comes_back_to_the_bit(onnx_file):
     assert pack_onnx(onnx_file) == packed
     program = get_runtime("onnxruntime").load(unpack_onnx(packed), 1)  # no file between
     assert program.execute(np.zeros((1, 32, 32, 3), np.uint8))[0].shape == (1, 10)
+
+
+def test_a_container_of_version_1_is_read_and_remains_one():
+    """Packed by the code of 26 November 2026."""
+    packed = (ROOT / "tests" / "data" / "version1.swl").read_bytes()
+    assert packed[7] == 1 and unpack_onnx(packed) == float_net()
+    assert write_container(read_container(packed)) == packed
+    assert pack_onnx(float_net())[7] == 2 and len(pack_onnx(float_net())) < len(packed) - 100
+
+
+def test_layers_that_are_alike_cost_little():
+    """Names, nodes and the lines of their weights in the header; the weights, of one value each, cost nothing."""
+    sizes = []
+    for layers in (10, 20):
+        network = nn.Sequential(*(nn.Conv2d(3, 3, 7, padding=3, bias=False) for _ in range(layers)))
+        network = nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+        with torch.no_grad():
+            for i, weight in enumerate(network.parameters()):
+                weight.fill_(i + 1)
+        packed = pack_onnx(export_onnx(network, InputContract(side=16)))
+        sizes.append(len(packed))
+    assert sizes[1] - sizes[0] < 10 * 36
+
+
+def test_skeletons_that_are_too_long_for_names_are_deflated():
+    text = "x" * MAX_SKELETON
+    short, long = (
+        serialize([helper.make_node("Relu", ["image"], ["scores"], doc_string=text[:n])], [], shape=[1], dtype=1)
+        for n in (9, MAX_SKELETON)
+    )
+    for file, coder in ((short, SKELETON), (long, DEFLATE)):
+        packed = pack_onnx(file)
+        assert unpack_onnx(packed) == file and read_container(packed).streams[0].coder == coder
 
 
 @pytest.mark.parametrize("make", [float_net, quantized_net])

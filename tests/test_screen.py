@@ -199,7 +199,7 @@ def test_containers_that_are_refused_are_named(tmp_path):
         (packed[:-1], "short"),
         (packed + b"\0", "trailing"),
         (packed[:-1] + bytes([packed[-1] ^ 1]), "chunk-digest"),
-        (packed[:7] + b"\2" + packed[8:], "magic"),
+        (packed[:7] + b"\3" + packed[8:], "magic"),
     ):
         (tmp_path / "model.swl").write_bytes(content)
         with pytest.raises(ContainerError, match=r"model\.swl .*\(" + code) as refused:

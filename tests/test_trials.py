@@ -149,7 +149,8 @@ def test_a_lab_that_cannot_be(bars: Path, tmp_path: Path, wrong: dict[str, int])
 
 # --- every study that trains, on planted accuracies -------------------------------------------------------------------
 
-TRAINED = {"linear-bottleneck": "linear"}  # the arm that the claim says is better
+# the arm that the claim says is better
+TRAINED = {"linear-bottleneck": "linear", "shortcut": "thin", "ghost": "s=2, d=3", "distill": "taught"}
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, best: str, points: float, noise: float) -> None:
@@ -162,6 +163,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, best: str, points: float, noise: floa
             for arm in arms
             for seed in range(self.seeds)
         }
+        results |= {(arm.teacher.label, 0): {"accuracy": 90.0} for arm in arms if arm.teacher}
         return Trials(results, {arm.label: 10**6 for arm in arms}, 100, "planted", (1000, 200))
 
     monkeypatch.setattr(Lab, "trials", planted)

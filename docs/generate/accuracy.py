@@ -25,19 +25,21 @@ def accuracies() -> str:
 
 def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
     lines = [
-        f"| {title} | test accuracy, int8, mean | each seed (95 % interval) | float32 | KB | MACs | epochs |",
-        "|---|---|---|---|---|---|---|",
+        f"| {title} | test accuracy, int8, mean | each seed (95 % interval) | float32 | KB | download, KB | MACs | epochs |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         runs, mean = row["runs"], row["mean_accuracy_percent"]
         kb = max(run["bytes"] for run in runs) / 1000
+        packed = [run["packed_bytes"] for run in runs if "packed_bytes" in run]
+        download = f"{max(packed) / 1000:.1f}" if len(packed) == len(runs) else ""
         seeds = ", ".join(
             f"{run['accuracy_percent']['int8']} ({run['interval_percent'][0]} to {run['interval_percent'][1]})"
             for run in runs
         )
         shown = f"{name}{' (anchor)' if row['anchor'] else ''}"
         lines.append(
-            f"| {shown} | **{mean['int8']} %** | {seeds} | {mean['float32']} % | {kb:.1f} | "
+            f"| {shown} | **{mean['int8']} %** | {seeds} | {mean['float32']} % | {kb:.1f} | {download} | "
             f"{runs[0]['macs'] / 1e6:.2f} M | {row['epochs']:g} |"
         )
     return "\n".join(lines)

@@ -19,16 +19,22 @@ def with_verdicts(page: str) -> str:
 
 
 def verdicts() -> str:
-    """Markdown: one line per study, then the command, and where and when each ran."""
+    """Markdown: one line per study that ran, then the command, where and when each ran, and which did not."""
     ledger = json.loads((RESULTS / "studies.json").read_text())
     lines = ["| study | verdict | measured |", "|---|---|---|"]
     places: dict[str, list[str]] = {}
+    waiting: list[str] = []
     for name in STUDIES:
-        found = ledger["figures"][name]
+        found = ledger["figures"].get(name)
+        if found is None:
+            waiting.append(name)
+            continue
         lines.append(f"| {name} | **{found['verdict']}** | {found['sentence']} |")
         places.setdefault(f"{found['machine'].partition(';')[0]}, {found['date']}", []).append(name)
     where = "; ".join(f"{', '.join(names)} on {place}" for place, names in places.items())
     source = f"`{ledger['command']}`: {where}. One run on one machine: yours may say otherwise."
+    if waiting:
+        source += f" Not run for these pages yet: {', '.join(waiting)}."
     return "\n".join([*lines, "", source])
 
 

@@ -22,6 +22,7 @@ from swiftlet.compress.calibrate import round_to
 from swiftlet.compress.fold import folded, is_training
 from swiftlet.compress.quantize import FakeQuantize, quantize
 from swiftlet.compress.record import Record
+from swiftlet.compress.scales import BITS, FEW, short_scale
 from swiftlet.compress.weight_only import best_scales, check_bits
 from swiftlet.errors import BadInput, NothingToDo
 
@@ -151,8 +152,7 @@ def finished(model: fx.GraphModule) -> tuple[fx.GraphModule, Record]:
     for path, module in list(new.named_modules()):
         if isinstance(module, LearnedQuantize):
             new.set_submodule(path, FakeQuantize(module.scale.item(), int(module.zero_point.item())))
-    bits: dict[str, object] = {path: module.bits for path, module in layers.items()}
-    return new, Record(name="finished", arguments={"bits": bits}, changed=tuple(layers))
+    return new, Record(name="finished", changed=tuple(layers))
 
 
 @torch.no_grad()
@@ -165,6 +165,7 @@ def on_grids(layer: nn.Conv2d | nn.Linear, bits: int, input_scale: Tensor) -> di
     scale = rows.abs().amax(1).clamp(min=1e-8) / most if bits == 8 else best_scales(rows, bits)
     if layer.bias is not None:  # a filter that died has a bias all the same, which must fit into int32
         scale = scale.maximum(layer.bias.abs() / (input_scale * 2**30))
+    scale = short_scale(scale, bits=BITS if bits == 8 else FEW)
     step, bias_step = scale.view(-1, *[1] * (layer.weight.ndim - 1)), scale * input_scale
     values = {"weight_scale": scale, "bias_scale": bias_step}
     values["weight"] = (layer.weight / step).round().clamp(-most, most) * step

@@ -27,6 +27,7 @@ from swiftlet.compress.grid_points import (
     rounded_points,
 )
 from swiftlet.compress.record import Record
+from swiftlet.compress.scales import short_scale
 from swiftlet.errors import BadInput, NothingToDo
 
 SPREAD = 16.0  # between the channels of a depthwise layer: with one scale, the narrowest would keep 4 of its 8 bits
@@ -189,6 +190,7 @@ def quantize_weights(
             scale = scale.maximum(layer.bias.abs() / (input_scale * 2**30))
         if not per_channel:
             scale = scale.max().expand_as(scale).clone()
+        scale = short_scale(scale)
         shape = (-1, *[1] * (layer.weight.ndim - 1))
         layer.weight.copy_((layer.weight / scale.view(shape)).round().clamp(-top, top) * scale.view(shape))
         layer.register_buffer("weight_scale", scale)

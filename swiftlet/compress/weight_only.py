@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from swiftlet.compress.fold import is_training
 from swiftlet.compress.record import Record
+from swiftlet.compress.scales import FEW, short_scale
 from swiftlet.errors import BadInput, NothingToDo
 
 CLIPS = torch.linspace(1.0, 0.1, 31)  # shares of the full range that are tried
@@ -62,12 +63,12 @@ def check_bits(who: str, bits: int) -> None:
 
 
 def best_scales(rows: Tensor, bits: int) -> Tensor:
-    """(R, n) -> (R,): for each row the step of the symmetric grid with the least square error."""
-    return _best(rows, bits, symmetric=True)[0]
+    """(R, n) -> (R,): for each row the step of the symmetric grid with the least square error, of FEW bits itself."""
+    return _best(rows, bits, symmetric=True, short=True)[0]
 
 
-def _best(rows: Tensor, bits: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """(scale, zero) of each row, (R,): the best of CLIPS in the square error."""
+def _best(rows: Tensor, bits: int, *, symmetric: bool, short: bool = False) -> tuple[Tensor, Tensor]:
+    """(scale, zero) of each row, (R,): the best of CLIPS in the square error; `short`: in FEW bits."""
     if symmetric:
         high = rows.abs().amax(1).clamp(min=TINY)
         low, steps = -high, 2**bits - 2
@@ -80,6 +81,7 @@ def _best(rows: Tensor, bits: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
     for start in range(0, len(CLIPS), together):
         clips = CLIPS[start : start + together, None]  # (k, 1)
         tried = clips * (high - low) / steps  # (k, R)
+        tried = short_scale(tried, bits=FEW) if short else tried
         middle = torch.full_like(tried, 2 ** (bits - 1)) if symmetric else (-clips * low / tried).round()
         errors = (_rounded(rows, tried, middle, bits, symmetric) - rows).square().sum(2)
         error, best = errors.min(0, keepdim=True)

@@ -22,7 +22,7 @@ Run = Callable[[np.ndarray], np.ndarray]  # uint8 (N, side, side, 3) -> scores (
 
 
 def golden_record(run: Run, contract: InputContract) -> dict[str, object]:
-    """What goes into the metadata: name, digest of the pixels and scores (8 significant digits) of each picture."""
+    """What goes into the metadata: name, digest of the pixels and scores, to 6 decimals, of each picture."""
     return _record(run, contract, golden_pictures())
 
 
@@ -66,7 +66,7 @@ def write_golden(folder: Path, run: Run, contract: InputContract, photos: Sequen
 
 def _record(run: Run, contract: InputContract, pictures: Sequence[tuple[str, Image.Image]]) -> dict[str, object]:
     images = np.stack([contract.pixels(picture) for _, picture in pictures])
-    scores = [[float(f"{value:.8g}") for value in row] for row in run(images)]
+    scores = [[round(float(value), 6) for value in row] for row in run(images)]
     return {"pictures": [n for n, _ in pictures], "pixels_sha256": [_digest(i) for i in images], "scores": scores}
 
 

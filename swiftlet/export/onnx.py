@@ -5,7 +5,8 @@ timed before training and the file that is delivered come from the same code. Th
 below: what is not in it is refused by name.
 
 The file takes `image`, uint8 (N, side, side, 3) RGB with N free, and gives `scores`, float32 (N, classes), which sum
-to 1. Normalisation is inside. Weights are in the file; names are short, because in a tiny network they weigh.
+to 1. Normalisation is inside. Weights are in the file. Layers keep the names that they have in the network. Tensors are
+numbered, in two characters each: in a tiny network names weigh, and pack/names.py makes little of numbers in a row.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from swiftlet.compress.trace import trace
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.layers.padding import SameConv2d, SameMaxPool2d, same_pads
+from swiftlet.pack.names import DIGITS
 
 OPSET, IR_VERSION = 13, 7  # the floor: per-channel QuantizeLinear needs 13; ONNX Runtime reads these since 1.7 (2021)
 MAX_METADATA = 1_000_000
@@ -158,19 +160,28 @@ class _Graph:
         **attributes: Any,
     ) -> str:
         """Append a node and return the name of its output, of its first one if it has several `parts`."""
-        output = output or f"{next(self._fresh):x}"
-        outputs = [output, *(f"{next(self._fresh):x}" for _ in range(parts - 1))]
+        output = output or self.fresh()
+        outputs = [output, *(self.fresh() for _ in range(parts - 1))]
         if name in {node.name for node in self.nodes}:
             name = None  # a layer that is called again: names are optional, but must differ
         self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
         return output
+
+    def fresh(self) -> str:
+        """A name for a tensor: its number, in at least two digits to the base 60."""
+        number, name = next(self._fresh), ""
+        while number or len(name) < 2:
+            number, digit = divmod(number, len(DIGITS))
+            name = DIGITS[digit] + name
+        return name
 
     def const(self, value: Any) -> str:
         """Single numbers are stored once: a quantized network names the same scale again and again."""
         array = np.asarray(value, order="C")
         key = (array.dtype.str, array.tobytes()) if array.ndim == 0 else None
         if key not in self._numbers:
-            name = f"{next(self._fresh):x}"
+            # a zero point, which is named from everywhere, has no place in the row of numbers
+            name = f"_{array}" if array.ndim == 0 and array.dtype == np.uint8 else self.fresh()
             self.initializers.append(onnx.numpy_helper.from_array(array, name))
             if key is None:
                 return name

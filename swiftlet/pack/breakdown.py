@@ -6,7 +6,7 @@ import numpy as np
 
 from swiftlet.pack.ans import read_table
 from swiftlet.pack.encodings import ITEMSIZE, Bytes, Source, decode
-from swiftlet.pack.format import ANS, DEFLATE, RAW, Container, read_container
+from swiftlet.pack.format import ANS, DEFLATE, RAW, SKELETON, Container, read_container
 from swiftlet.pack.huffman import huffman_bits
 from swiftlet.pack.reader import symbols_of
 from swiftlet.pack.streams import entropy_bits
@@ -38,11 +38,13 @@ def breakdown(data: bytes) -> Breakdown:
     for entry in container.tensors:
         out = np.empty(int(np.prod(entry.shape)) * ITEMSIZE[entry.dtype], np.uint8)
         decode(entry.encoding, entry.dtype, out, source)
-    size = {coder: sum(len(s.data) for s in container.streams if s.coder == coder) for coder in (RAW, DEFLATE, ANS)}
+    size = dict.fromkeys((RAW, DEFLATE, ANS, SKELETON), 0)
+    for stream in container.streams:
+        size[stream.coder] += len(stream.data)
     tables = sum(read_table(stream.data)[2] for stream in container.streams if stream.coder == ANS)
     return Breakdown(
         header=len(data) - sum(size.values()),
-        graph=size[DEFLATE],
+        graph=size[DEFLATE] + size[SKELETON],
         plain=size[RAW],
         tables=tables,
         words=size[ANS] - tables,

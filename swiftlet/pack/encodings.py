@@ -9,6 +9,7 @@
                                          sharing of Deep Compression
     [3, nonzeros, gaps, stream, inner]   `gaps` symbols: 0 to 254 zeros and then a weight, or 255 for as many zeros and
                                          no weight; then the weights that are not zero, in an encoding of their own
+    [4, bits, stream]                    bytes of two symbols of 4 bits each, or of four of 2, lowest first
 
 Deep Compression: Han, Mao, Dally 2016, arXiv:1510.00149, sections 2 and 3.
 """
@@ -30,12 +31,13 @@ ITEMSIZE = {
     "i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "u2": 2, "u4": 4, "u8": 8,
 }  # fmt: skip
 FLOATS = ("f2", "f4", "f8", "bf")
+FIELDS = (2, 4)  # bits of the symbols of encoding 4
 SKIP = 255
 MAX_CODEBOOK = 256
 BLOCK = 1 << 18  # elements at once, so that decoding needs little more than the streams and the tensors themselves
 
 
-def demands(encoding: Any, dtype: str, count: int, *, inner: bool = False) -> Iterator[tuple[int, int]]:
+def demands(encoding: Any, dtype: str, count: int, *, version: int, inner: bool = False) -> Iterator[tuple[int, int]]:
     """(stream, number of symbols) in the order in which they are taken. Raises ContainerError for what cannot be."""
     width = ITEMSIZE[dtype]
     match encoding:
@@ -56,7 +58,11 @@ def demands(encoding: Any, dtype: str, count: int, *, inner: bool = False) -> It
             count and not inner and _sizes(nonzeros, gaps, stream) and 1 <= nonzeros <= gaps <= count
         ):
             yield stream, gaps
-            yield from demands(weights, dtype, nonzeros, inner=True)
+            yield from demands(weights, dtype, nonzeros, version=version, inner=True)
+        case [4, bits, stream] if (
+            version > 1 and count and width == 1 and not inner and _sizes(bits, stream) and bits in FIELDS
+        ):
+            yield stream, count * 8 // bits
         case _:
             raise ContainerError("encoding", HEADER_AT)
 
@@ -100,6 +106,23 @@ def decode(encoding: list[Any], dtype: str, out: Bytes, source: Source) -> None:
             decode(inner, dtype, weights, source)
             if not _spread(symbols, weights.view(words.dtype), words):
                 raise ContainerError("gaps", source.offsets[stream])
+        case [4, bits, stream]:
+            fields = source.take(stream, out.size * 8 // bits).reshape(out.size, -1)
+            if fields.max() >> bits:
+                raise ContainerError("codebook", source.offsets[stream])
+            for start in range(0, out.size, BLOCK):
+                out[start : start + BLOCK] = joined(fields[start : start + BLOCK], bits)
+
+
+def split(bytes_: Bytes, bits: int) -> Bytes:
+    """(n,) -> (n, 8 / bits): the fields of each byte, lowest first."""
+    return bytes_[:, None] >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8(2**bits - 1)
+
+
+def joined(fields: Bytes, bits: int) -> Bytes:
+    """The inverse."""
+    bytes_: Bytes = np.bitwise_or.reduce(fields << np.arange(0, 8, bits, dtype=np.uint8), axis=1)
+    return bytes_
 
 
 def rotated(words: Words, by: int) -> Words:

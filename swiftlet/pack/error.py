@@ -3,7 +3,7 @@
 from swiftlet.errors import BadFile
 
 CODES = {
-    "magic": "is not a swiftlet container of version 1",
+    "magic": "is not a swiftlet container of version 1 or 2",
     "short": "ends early; download it again",
     "trailing": "goes on after its end",
     "header-size": "has a header of more than the permitted length",

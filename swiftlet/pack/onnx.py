@@ -22,7 +22,8 @@ from swiftlet.pack.reader import check_content, read_file, symbols_of
 from swiftlet.pack.wire import BROKEN, check_wire, fields
 from swiftlet.pack.writer import Item, write_items
 
-MIN_BYTES = 300  # of a tensor; below, its line in the header costs more than the coder saves
+MIN_BYTES = 300  # of a tensor; below, its line in the header costs more than the coder saves, unless it has
+FEW_BYTES, FEW_VALUES = 64, 16  # at least so many bytes of so few values: weights of 4 bits or less
 DTYPES = {
     TensorProto.FLOAT: "f4", TensorProto.DOUBLE: "f8", TensorProto.FLOAT16: "f2", TensorProto.BFLOAT16: "bf",
     TensorProto.INT16: "i2", TensorProto.INT32: "i4", TensorProto.INT64: "i8",
@@ -111,8 +112,12 @@ def _tensors(data: bytes) -> Iterator[tuple[int, int, str]]:
             if kind != "tensor":
                 if field in INSIDE[kind]:
                     todo.append((INSIDE[kind][field], low, high))
-            elif field in (FLOAT_DATA, RAW_DATA, DOUBLE_DATA) and high - low >= MIN_BYTES:
+            elif field in (FLOAT_DATA, RAW_DATA, DOUBLE_DATA) and _pays(data[low:high]):
                 yield low, high, _dtype(data[start:end], high - low)
+
+
+def _pays(raw: bytes) -> bool:
+    return len(raw) >= MIN_BYTES or (len(raw) >= FEW_BYTES and len(set(raw)) <= FEW_VALUES)
 
 
 def _dtype(tensor: bytes, size: int) -> str:

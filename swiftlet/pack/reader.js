@@ -5,16 +5,22 @@
 //
 // kind "onnx": `file` is the ONNX file. kind "tensors": `tensors` lists {name, dtype, shape, bytes}, little-endian.
 
-const MAGIC = [0x89, 0x53, 0x57, 0x4c, 0x0d, 0x0a, 0x1a, 0x01];
-const RAW = 0, DEFLATE = 1, ANS = 2;
+const MAGIC = [0x89, 0x53, 0x57, 0x4c, 0x0d, 0x0a, 0x1a];
+const VERSIONS = [1, 2];
+const RAW = 0, DEFLATE = 1, ANS = 2, SKELETON = 3;
 const FRONT = 20; // bytes before the header
 const CHUNK = 2 ** 20;
 const MAX = {
-  header: 2 ** 18, tensors: 16384, streams: 4096, rank: 8, name: 256, codebook: 256, expansion: 2048, bytes: 1e9,
+  header: 2 ** 18, skeleton: 2 ** 20, tensors: 16384, streams: 4096, rank: 8, name: 256, codebook: 256, expansion: 2048,
+  bytes: 1e9,
 };
 const ITEMSIZE = { f2: 2, f4: 4, f8: 8, bf: 2, i1: 1, i2: 2, i4: 4, i8: 8, u1: 1, u2: 2, u4: 4, u8: 8 };
 const FLOATS = ["f2", "f4", "f8", "bf"];
+const FIELDS = [2, 4]; // bits of the symbols of encoding 4
 const SKIP = 255;
+const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzCDEFGHIJKLMNOPQRSTUVWXYZ"; // of names, without B
+const VALUES = Array.from({ length: 256 }, (_, code) => DIGITS.indexOf(String.fromCharCode(code)));
+const INPUT = 10;
 const PARTS = 2 ** 24;
 const MAX_FREQUENCY = 200;
 
@@ -30,7 +36,7 @@ export async function read(data, { maxBytes = MAX.bytes } = {}) {
   const container = await open(data, maxBytes);
   const { fields, streams, entries } = container;
   const first = fields.kind === "onnx" ? 1 : 0;
-  const skeleton = first ? await inflate(streams[0]) : null;
+  const skeleton = first ? await decodeSkeleton(streams[0]) : null;
   const source = streams.map((stream, i) => {
     return i < first ? null : { symbols: decode(stream), at: 0, offset: stream.offset };
   });
@@ -57,7 +63,7 @@ export async function read(data, { maxBytes = MAX.bytes } = {}) {
 // ---- layout ----------------------------------------------------------------------------------------------------
 
 async function open(data, maxBytes) {
-  const { header, start, payload } = await checked(data);
+  const { header, start, payload, version } = await checked(data);
   const fields = parse(header);
   check(fields.kind === "onnx" || fields.kind === "tensors", "header-field");
   check(typeof fields.sha256 === "string" && /^[0-9a-f]{64}$/.test(fields.sha256), "header-field");
@@ -66,9 +72,9 @@ async function open(data, maxBytes) {
   check(isSorted(keys), "header-json");
   check(keys.every((key) => /^[a-z][a-z0-9_.-]{0,63}$/.test(key)), "header-field");
   check(Object.values(fields.meta).every((text) => typeof text === "string"), "header-field");
-  const sizes = readStreams(fields, payload);
-  const entries = readEntries(fields);
-  checkTotals(fields.kind, entries, sizes, Math.min(maxBytes, MAX.expansion * data.length));
+  const sizes = readStreams(fields, version, payload);
+  const entries = readEntries(fields, version);
+  checkTotals(fields.kind, version, entries, sizes, Math.min(maxBytes, MAX.expansion * data.length));
   let offset = start;
   const streams = sizes.map(({ coder, symbols, bytes }) => {
     offset += bytes;
@@ -79,7 +85,8 @@ async function open(data, maxBytes) {
 
 // The header's bytes and where the payload begins, after lengths and digests have proved right.
 async function checked(data) {
-  if (MAGIC.some((byte, i) => data[i] !== byte)) throw new ContainerError("magic", 0);
+  const version = data[MAGIC.length];
+  if (MAGIC.some((byte, i) => data[i] !== byte) || !VERSIONS.includes(version)) throw new ContainerError("magic", 0);
   if (data.length < FRONT) throw new ContainerError("short", data.length);
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   const length = view.getUint32(8, true);
@@ -98,7 +105,7 @@ async function checked(data) {
       throw new ContainerError("chunk-digest", start + i * CHUNK);
     }
   }
-  return { header: data.subarray(FRONT, digests), start, payload };
+  return { header: data.subarray(FRONT, digests), start, payload, version };
 }
 
 function parse(bytes) {
@@ -121,15 +128,15 @@ function parse(bytes) {
   return fields;
 }
 
-function readStreams({ streams, kind }, payload) {
+function readStreams({ streams, kind }, version, payload) {
   check(Array.isArray(streams), "header-field");
   check(streams.length <= MAX.streams, "stream");
   const sizes = streams.map((row, i) => {
     check(Array.isArray(row) && row.length === 3 && row.every(isSize), "stream");
     const [coder, symbols, bytes] = row;
-    const deflated = kind === "onnx" && i === 0;
-    check(coder <= ANS && (coder === DEFLATE) === deflated && symbols > 0, "stream");
-    check(coder !== RAW || bytes === symbols, "stream");
+    const coders = kind !== "onnx" || i > 0 ? [RAW, ANS] : version === 1 ? [DEFLATE] : [DEFLATE, SKELETON];
+    check(coders.includes(coder) && symbols > 0 && (coder !== RAW || bytes === symbols), "stream");
+    check(coder !== SKELETON || symbols <= MAX.skeleton, "limit");
     return { coder, symbols, bytes };
   });
   check(kind === "tensors" || sizes.length > 0, "stream");
@@ -137,12 +144,19 @@ function readStreams({ streams, kind }, payload) {
   return sizes;
 }
 
-function readEntries({ tensors, kind }) {
+function readEntries({ tensors, kind }, version) {
   check(Array.isArray(tensors), "header-field");
   check(tensors.length <= MAX.tensors, "limit");
   const names = new Set();
-  return tensors.map((row) => {
+  let before = null;
+  return tensors.map((found) => {
+    let row = found;
+    if (kind === "onnx" && version > 1 && before && Array.isArray(row)) {
+      if (row.length === 2) row = [row[0], before[1], [row[1]], before[3]];
+      else check(row.length !== 4 || !repeats(row, before), "header-field"); // in more letters than it takes
+    }
     check(Array.isArray(row) && row.length === 4, "header-field");
+    before = row;
     const [name, dtype, shape, encoding] = row;
     if (kind === "tensors") {
       check(isName(name) && !names.has(name), "name");
@@ -159,15 +173,21 @@ function readEntries({ tensors, kind }) {
   });
 }
 
-function checkTotals(kind, entries, sizes, limit) {
+// Whether a tensor of an ONNX file has the type and encoding of the one before.
+function repeats([, dtype, shape, encoding], before) {
+  const same = JSON.stringify([dtype, encoding]) === JSON.stringify([before[1], before[3]]);
+  return same && Array.isArray(shape) && shape.length === 1;
+}
+
+function checkTotals(kind, version, entries, sizes, limit) {
   let total = kind === "onnx" ? sizes[0].symbols : 0;
   let skeleton = 0;
   const needed = sizes.map(() => 0);
   for (const { name, dtype, sides, count, encoding } of entries) {
     total += count * ITEMSIZE[dtype];
     check(total <= limit && sides <= MAX.bytes, "limit");
-    for (const [stream, symbols] of demands(encoding, dtype, count, false)) {
-      check(stream < sizes.length && sizes[stream].coder !== DEFLATE, "encoding");
+    for (const [stream, symbols] of demands(encoding, dtype, count, version, false)) {
+      check(stream < sizes.length && ![DEFLATE, SKELETON].includes(sizes[stream].coder), "encoding");
       needed[stream] += symbols;
     }
     if (kind === "onnx") skeleton += name;
@@ -182,7 +202,7 @@ function checkTotals(kind, entries, sizes, limit) {
 
 // ---- encodings -------------------------------------------------------------------------------------------------
 
-function* demands(encoding, dtype, count, inner) {
+function* demands(encoding, dtype, count, version, inner) {
   check(Array.isArray(encoding), "encoding");
   const width = ITEMSIZE[dtype];
   const [tag, ...rest] = encoding;
@@ -200,7 +220,9 @@ function* demands(encoding, dtype, count, inner) {
     yield [rest.at(-1), count];
   } else if (tag === 3 && rest.length === 4 && !inner && rest[0] >= 1 && rest[0] <= rest[1] && rest[1] <= count) {
     yield [rest[2], rest[1]];
-    yield* demands(rest[3], dtype, rest[0], true);
+    yield* demands(rest[3], dtype, rest[0], version, true);
+  } else if (tag === 4 && version > 1 && rest.length === 2 && width === 1 && !inner && FIELDS.includes(rest[0])) {
+    yield [rest[1], (count * 8) / rest[0]];
   } else {
     check(false, "encoding");
   }
@@ -226,6 +248,13 @@ function decodeTensor(encoding, dtype, count, source) {
     const gaps = take(source[rest[2]], rest[1]);
     const weights = decodeTensor(rest[3], dtype, rest[0], source);
     spread(bytes, gaps, weights, width, source[rest[2]].offset);
+  } else if (tag === 4) {
+    const [bits, stream] = rest;
+    const fields = take(source[stream], (count * 8) / bits);
+    if (fields.some((field) => field >> bits)) throw new ContainerError("codebook", source[stream].offset);
+    for (let i = 0, shift = 0; i < fields.length; i++, shift = (shift + bits) % 8) {
+      bytes[Math.floor((i * bits) / 8)] |= fields[i] << shift;
+    }
   }
   return bytes;
 }
@@ -285,6 +314,40 @@ function decode({ coder, symbols, data, offset }) {
   return coder === RAW ? data : decodeAns(data, symbols, offset);
 }
 
+async function decodeSkeleton({ coder, data, symbols, offset }) {
+  if (coder === DEFLATE) return inflate({ data, symbols, offset });
+  // a zlib stream that begins with a dictionary: its header, and the dictionary as a block that is stored
+  const words = await dictionary();
+  const size = [words.length & 255, words.length >> 8];
+  const front = new Uint8Array([0x78, 0xda, 0, ...size, ...size.map((byte) => byte ^ 255)]);
+  const text = await inflate({ data: join([front, words, data]), symbols: words.length + symbols, offset });
+  return absolute(text.subarray(words.length));
+}
+
+// Names of tensors, in place: a byte 10, 18 or 66, a byte 2 and two digits, which are the number of the name less that
+// of the last one that was no input (10).
+function absolute(bytes) {
+  let last = 0;
+  for (let i = 0; i + 3 < bytes.length; i++) {
+    const high = VALUES[bytes[i + 2]];
+    const low = VALUES[bytes[i + 3]];
+    if (bytes[i + 1] !== 2 || ![INPUT, 18, 66].includes(bytes[i]) || high < 0 || low < 0) continue;
+    const number = (high * DIGITS.length + low + last) % DIGITS.length ** 2;
+    if (bytes[i] !== INPUT) last = number;
+    bytes[i + 2] = DIGITS.charCodeAt(Math.floor(number / DIGITS.length));
+    bytes[i + 3] = DIGITS.charCodeAt(number % DIGITS.length);
+  }
+  return bytes;
+}
+
+// What skeleton.py calls DICTIONARY.
+async function dictionary() {
+  const deflated = Uint8Array.from(atob(DICTIONARY), (character) => character.charCodeAt(0));
+  return new Uint8Array(await new Response(inflating(deflated)).arrayBuffer());
+}
+
+const inflating = (data) => new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"));
+
 async function inflate({ data, symbols, offset }) {
   const bytes = await inflated(data, symbols);
   // Node 20 ignores what follows the end; a stream that is whole is none without its last byte
@@ -299,7 +362,7 @@ async function inflated(data, length) {
   const bytes = new Uint8Array(length);
   let at = 0;
   try {
-    for await (const piece of new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"))) {
+    for await (const piece of inflating(data)) {
       bytes.set(piece, at); // throws beyond the end, which stops the stream
       at += piece.length;
     }
@@ -411,3 +474,31 @@ function join(pieces) {
 const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
+
+// ---- the dictionary of skeletons, deflated ----------------------------------------------------------------------------
+
+const DICTIONARY = [
+  "eNrdWVtzGzUUji9JHNEGx51AKDwUTR/AuMa7viT1A6ShM2UY6JSWDpBMZpF3FVuTvSHtpm47+S99hr/GH+AJztmbb3FKUtPJ1K6co8vRuejoSPpK",
+  "PifLwmF9Xsk3GnTtJ8lc5XuKVzdI0efS2V3aLezmdvOvcqvkIwJjYJxGi98wFVTXSD5wt3KvcnnyNXZB0aDoUJpQWjC0TSt7LDAHDz3pMFu8YIHw",
+  "XJh7lftK2J67uQSfV7kc+W18AmBs3rx2xFkQSq7qjXoDJHruSXWTXDvm0uW2oQbM56BaARSLdGWWAj2jLzaVyaoKpLC42s3H2ncy7d/7lknrieg7",
+  "nrCq75NlZvsDtvnnH9WvQJPqOin2eMBQs69Rsw2S39/PeAs/hDb5OKtuPLC9HrPvnXAJPnzkeTa5N2NJpWd75jHaoXhdcis0+Rx7YuXJ+sjRj7kd",
+  "vm5KPvSZa50/5ZtY/3jS+o2suppMc5aPbqc6V2KdNbr8xLdFUH2PFNlQqDhuPgXGX5A5GrECFphsasjm+ER09TGP7CKfZeLGgvZGFrR5MLywW0TT",
+  "50zw8XTIQncLlLSFyWMbM57CI2YRNTL7BzbEpYYgWzO5sA3Hs/gWhHG+WiFrlrCjKFdpKL5J0J6Olm0sxs4QvEU2TC90A0O4ph1a3IC5I//NiI9n",
+  "zsQvxd+zxX8wHXgQZLbwY19MBORGEpBavedZz+FPumWvkeW+9EJ/q3yWMhfxxe7rhOpz80SyCZJV3X8ah+k9y5rZak9nhNxQAbg9ykKxmEukoxkx",
+  "52aQOQGrzahGTJspJY4El7T4gDtO9TpZCXA37MVrXyoVyrk9GJ5R2pnUeqlcKuA3G13OeoAu5Uq5qN6uYnXEU8p6mmM8pVK+vApUB6jliGoBVYwo",
+  "HJeLKD2jtAmqlPSuRLO1kr+xvPIcHctjOs72pDytM3RsVUmJJK3ISeL+OWfdCiakqdxwX5xkgfVLHFjjTT9PJM79X0dZ8knYm7fUKfNPo5FnKcS3",
+  "IN7y1OXBM08e0y51vJ6wOdSNE53W6DMu+oNA0e5LilnNhXOnS6EdhOjtTkJ7oYzbT2vUZ5K7McOR7bGgqceDRhKg4g+8wFMxx8FLymQ/dFIuFtBu",
+  "o0aPuQ/EAXWE67Ah8nAQ4gagHFSAkJ7/HKnfQ7wV8FuOwg5mMUgVcJTVqOlJyc3A6AmmuKKHNQph3eeG8iVnFogCbVUAtwja1dogEVIFj5qh3WUO",
+  "GgRzg8QX3OhxFYCuk6qOxlmgjBFnknNG+TJ0+Tn9koPzgAy4BJn09JCaOK9vokfqO9vtGnU4c8Ermt6sd6CuaZ26vlPTGs16u4kGcoWcXdoTZggF",
+  "FwfyH+3qeguNBfMO2jv15t12rb1d13T8bW63D6fXoCfwL7AI1w8DQ5kMvA46NLR2R2+nzS+49AzfEy7op4Ea1GbPuTRi5nE3+pFl3PidnefEI+EK",
+  "NYAlAMOZaYaSmc9R6F2UBz45YTaoj3UoYCw4QmvABwzDWwHMEOAqlVYrJfVMHAU2D8gFrqbZbYMUDbAm2k3l+zwNge+Fy5kkX0wcZTP92b0DT9SL",
+  "Df4WT5X4LhPv0psrEJ3OJU6KW6MsbzQiO9Z/nLSCJslhPxmhvVVLzRlLb2QX9UUd/lfeCbszTpi6ijRedxW56haquRbq/98NbzFOuexTZzHS8ZD/",
+  "efIpRM9ITtNT386mTsdclYjW/+PlenFWLuyllTT/p6fOVd+QT2fz7iIeJu+A2dolzF5csKZX9QejN+VV92l/rk+1Nwild2pPae94cJ2LPyxGxJyn",
+  "7ZczkNsiV1TDR/PEir4OI4ltqawoeHHCQ3P1iXcUwJt1AoOcwCBinKQwhTQgtTLVtpIgI+sROpFyNS/AFaMaF+W6uKxJrKV1SdmT3Jez97Kav02Z",
+  "MQLW+m5pjLqZ4EnN78pLyeef5JMgTHHEkBRhAh6kC2N0JC+hkzGj1/D+rfQ1/CHZLOUrG6RQyT0k+dInSSn0PiJJFFfeJ9dLucpaOoTsFclS+br8",
+  "e5lk81X+Wn459lJ3Q9uuTeIIz4QVDPANr7dPEZBxYdcgmvESaNsLJbzZHz/YQ6xGej5UEOCBTVYbAz4ge9YoH4ojfN+n73c6hoTswICx30kUxI42",
+  "+AgG2UlRkE4LGLKfw0g7FWnmMBMRoQjJYg6QOnT2PdviLnb7woxeqohN9SWzBKh8525n2Gmh2gNuQoa/024Mt9sIenlC8TvN5rDVgJoUbl/dAS2H",
+  "UBCP8sWQ28pIsbQDhMaSf9CbpJPuwUEDzYp+UdERGBJ73GY9mAXZUYgGBYG7JhRUCdXoQNmGsgPlLo2hk5h3hMqBKKjoOMU8CG8ctUNMxxQKrs5Q",
+  "B41wamjxpIWazIV4wI1GD/83z/WkM4MFUZPZoiejGzlCkdFCXwyC8rk0zAFz4ZCl3UCGHPx4LCC2Dg5TMDMBqHZmYT56epiBSbF/RvDn6em/lAu0",
+  "Lw==",
+].join("");

@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from swiftlet.pack import ans
+from swiftlet.pack import ans, skeleton
 from swiftlet.pack.encodings import Bytes
 from swiftlet.pack.error import ContainerError
-from swiftlet.pack.format import ANS, DEFLATE, RAW, Stream
+from swiftlet.pack.format import ANS, DEFLATE, RAW, SKELETON, Stream
 
 Counts = npt.NDArray[np.float64]  # (..., 256)
 
@@ -58,6 +58,8 @@ def encode(coder: int, symbols: bytes | Bytes) -> Stream:
     """A stream of at least one symbol."""
     if coder == ANS:
         data = ans.encode(np.frombuffer(symbols, np.uint8))
+    elif coder == SKELETON:
+        data = skeleton.encode(bytes(symbols))
     else:
         data = zlib.compress(bytes(symbols), DEFLATE_LEVEL) if coder == DEFLATE else bytes(symbols)
     return Stream(coder, len(symbols), data)
@@ -69,6 +71,8 @@ def decode(stream: Stream) -> Bytes:
         return np.frombuffer(stream.data, np.uint8)
     if stream.coder == ANS:
         return ans.decode(stream.data, stream.symbols, stream.offset)
+    if stream.coder == SKELETON:
+        return skeleton.decode(stream.data, stream.symbols, stream.offset)
     inflater = zlib.decompressobj()
     try:
         text = inflater.decompress(stream.data, stream.symbols + 1)

@@ -9,16 +9,18 @@ import numpy.typing as npt
 
 from swiftlet.errors import BadInput
 from swiftlet.pack import streams
-from swiftlet.pack.encodings import FLOATS, ITEMSIZE, MAX_CODEBOOK, Bytes, Words, gaps_of, rotated
+from swiftlet.pack.encodings import FIELDS, FLOATS, ITEMSIZE, MAX_CODEBOOK, Bytes, Words, gaps_of, rotated, split
 from swiftlet.pack.format import (
     ANS,
     DEFLATE,
     MAX_EXPANSION,
     MAX_HEADER,
     MAX_RANK,
+    MAX_SKELETON,
     MAX_TENSORS,
     META_KEY,
     RAW,
+    SKELETON,
     Container,
     Entry,
     Stream,
@@ -83,7 +85,7 @@ def write_items(
                            "begins with a letter")  # fmt: skip
     drafts = [_draft(item) for item in items]
     sequences = [sequence for draft in drafts for sequence in draft.sequences]
-    first = [] if skeleton is None else [streams.encode(DEFLATE, skeleton)]
+    first = [] if skeleton is None else [_first(skeleton)]
     unpacked = sum(len(item.data) for item in items) + len(skeleton or b"")
     for groups in (streams.group(sequences), [0] * len(sequences)):
         stored, numbers = _streams(sequences, groups, first)
@@ -102,6 +104,10 @@ def write_items(
     return packed
 
 
+def _first(skeleton: bytes) -> Stream:
+    return streams.encode(SKELETON if len(skeleton) <= MAX_SKELETON else DEFLATE, skeleton)
+
+
 def _streams(sequences: list[Bytes], groups: list[int], first: list[Stream]) -> tuple[list[Stream], list[int]]:
     """The streams after `first`, and for each sequence the number of its own."""
     used = sorted(set(groups))
@@ -115,6 +121,8 @@ def _streams(sequences: list[Bytes], groups: list[int], first: list[Stream]) -> 
 def _renumbered(encoding: list[Any], numbers: list[int]) -> list[Any]:
     """The encoding with the container's streams instead of its own."""
     match encoding:
+        case [4, bits, stream]:
+            return [4, bits, numbers[stream]]
         case [0 | 1 as tag, *own]:
             return [tag, *(numbers[i] for i in own)]
         case [2, size, *own]:
@@ -131,6 +139,9 @@ def _draft(item: Item) -> Draft:
         return Draft(0, [], [])
     words = data.view(f"<u{ITEMSIZE[item.dtype]}")
     drafts = _dense(words, item.dtype, 0)
+    if words.itemsize == 1:
+        fields = [split(data, bits).reshape(-1) for bits in FIELDS]
+        drafts += [Draft(_size(f), [4, bits, 0], [f]) for bits, f in zip(FIELDS, fields, strict=True)]
     nonzeros = int(np.count_nonzero(words))
     if 0 < nonzeros < words.size:
         gaps = gaps_of(words)

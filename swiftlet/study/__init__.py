@@ -27,7 +27,24 @@ STUDIES = {
     "relu-collapse": "what does ReLU lose in few dimensions?",
     "macs-vs-ms": "do multiply-adds, or bytes moved, give the time of a network?",
     "accelerator": "what would an Edge TPU or a DSP make of these networks?",
+    "sparse": "below which density is a sparse 1x1 convolution faster than the dense one?",
     "linear-bottleneck": "does an activation behind a narrow layer cost accuracy? Needs --data",
+    "shortcut": "do shortcuts between thin ends beat those between wide ends? Needs --data",
+    "expansion": "does the expansion factor matter at equal MACs? Needs --data",
+    "dead-features": "do residual sums keep channels from dying? Needs --data",
+    "shuffle": "does channel shuffle make grouped networks more accurate? Needs --data",
+    "bypass": "does a bypass around Fire modules make SqueezeNet more accurate? Needs --data",
+    "fire": "does pooling late pay, and how far do squeeze ratio and 3x3 filters? Needs --data",
+    "xception-order": "does an activation between depthwise and pointwise cost accuracy? Needs --data",
+    "v3-ends": "do MobileNet V3's stem and last stage save time at no loss? Needs --data",
+    "activations-trained": "is h-swish as accurate as swish, and what is lost in int8? Needs --data",
+    "ghost": "how many maps can cheap operations make of others, and which operations? Needs --data",
+    "redundancy": "how many feature maps are nearly filters of another one? Needs --data",
+    "thin-or-shallow": "save width, depth or pixels, at equal MACs and equal time? Needs --data",
+    "families": "which family is best at equal MACs, and at equal time? Needs --data",
+    "low-rank": "does low-rank factorization save time without losing accuracy? Needs --data",
+    "distill": "does a small network learn more from a larger one? Needs --data",
+    "precision": "what do fewer bits cost in accuracy, and save in bytes? Needs --data",
     "deep-compression": "how small do pruning, sharing and entropy coding make LeNets? Needs --data mnist.npz",
 }
 
@@ -48,6 +65,7 @@ MINUTES = {
     "relu-collapse": 0.1,
     "macs-vs-ms": 3.5,
     "accelerator": 0.7,
+    "sparse": 1.0,
     "deep-compression": 36.0,
 }
 

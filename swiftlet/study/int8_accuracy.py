@@ -1,0 +1,33 @@
+"""What a trained network is worth in int8: a measure for the arms of a study."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from swiftlet.compress.quantize import quantize
+from swiftlet.compress.reparameterize import deployed
+from swiftlet.export.onnx import contract_grid
+from swiftlet.study.trial import Figures, Lesson
+from swiftlet.train.loop import accuracy
+
+CALIBRATION, BATCH = 256, 64  # training pictures
+# arguments of quantize(): as swiftlet begins, and the plainest there are
+WAYS: dict[str, dict[str, Any]] = {"int8": {}, "int8 per tensor": {"calibration": "minmax", "per_channel": False}}
+
+
+def in_int8(model: torch.nn.Module, lesson: Lesson) -> Figures:
+    """Accuracy in % on the validation pictures for each of WAYS, of a model in evaluation mode, which is not changed.
+
+    PyTorch computes it on the grids of int8. So sums are exact on every machine, also on one without VNNI.
+    """
+    plain, _ = deployed(model)
+    train, val, contract = lesson.pictures("train"), lesson.pictures("val"), lesson.contract
+    some = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:CALIBRATION])
+    batches = torch.from_numpy(contract.normalise(train.pixels[some])).split(BATCH)  # type: ignore[no-untyped-call]
+    scale, zero_point = contract_grid(contract) or (None, None)
+    found = {}
+    for way, how in WAYS.items():
+        integer, _ = quantize(plain, batches, input_scale=scale, input_zero_point=zero_point, **how)
+        found[way] = 100 * accuracy(integer, val.pixels, val.labels, contract)
+    return found
