@@ -77,8 +77,9 @@ Line = tuple[str, dict[str, Any], tuple[int, int, int], dict[str, Any]]
 
 def _rows(recipe: Recipe, epochs: float, *lines: Line) -> tuple[Row, ...]:
     """Of network, arguments, counted, other fields."""
+    usual: dict[str, Any] = {"recipe": recipe, "epochs": epochs}
     return tuple(
-        Row(network=network, arguments=arguments, counted=counted, **{"recipe": recipe, "epochs": epochs} | other)
+        Row(network=network, arguments=arguments, counted=counted, **usual | other)
         for network, arguments, counted, other in lines
     )
 

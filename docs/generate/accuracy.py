@@ -25,7 +25,8 @@ def accuracies() -> str:
 
 def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
     lines = [
-        f"| {title} | test accuracy, int8, mean | each seed (95 % interval) | float32 | KB | download, KB | MACs | epochs |",
+        f"| {title} | test accuracy, int8, mean | each seed (95 % interval) | float32 "
+        "| KB | download, KB | MACs | epochs |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

@@ -46,6 +46,9 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+RESUMABLE = ("fit", "train", "shrink", "study")
+
+
 class _Interrupted(Exception):
     """KeyboardInterrupt, which Typer would turn into a silent exit."""
 
@@ -58,7 +61,7 @@ def _told(name: str, verb: Callable[..., int]) -> Callable[..., int]:
         try:
             return verb(*args, **options)
         except KeyboardInterrupt:
-            onward = "the same command goes on from here" if name in ("fit", "train", "shrink", "study") else "nothing was kept"
+            onward = "the same command goes on from here" if name in RESUMABLE else "nothing was kept"
             raise _Interrupted(f"interrupted; {onward}") from None
 
     return call
