@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
 from swiftlet.study import STUDIES, bypass, fire, get_study, shuffle, xception_order
-from swiftlet.study.comparisons import average, comparisons
+from swiftlet.study.claims import comparisons
 from swiftlet.study.finding import Finding
 from swiftlet.study.page import png
 from swiftlet.study.trial import Arm, Lesson, moment, network
-from swiftlet.study.trials import Gain, Lab, Trials
+from swiftlet.study.trials import Gain, Lab, Trials, average
 
 SEEDS = 3
 
@@ -91,7 +91,7 @@ def test_shuffle_is_the_only_difference(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_shuffle_is_judged_over_both_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     labels = {groups: shuffle._label(groups, shuffle=False) for groups in shuffle.ALSO_WITHOUT}
     finding = planted("shuffle", {labels[3]: -1.0, labels[8]: -3.0}, monkeypatch, tmp_path)
-    gains = dict(zip(*(finding.measured[1].column(name) for name in ("what over what", "points")), strict=True))
+    gains = dict(zip(*(finding.measured[1].column(name) for name in ("claim", "here")), strict=True))
     assert list(gains.values()) == pytest.approx([2.0, 1.0, 3.0, 2.0, 0.0], abs=0.3) and finding.verdict == "holds"
     assert planted("shuffle", {labels[3]: 2.0, labels[8]: 2.0}, monkeypatch, tmp_path).verdict == "fails"
     assert planted("shuffle", {labels[3]: 1.0, labels[8]: -1.0}, monkeypatch, tmp_path).verdict == "cannot tell"
@@ -201,7 +201,10 @@ def test_no_activation_must_beat_both(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_comparisons() -> None:
     table = comparisons({"a": Gain(1.0, 0.5, 1.5), "b": Gain(0.0, -1.0, 1.0)})
-    assert table.rows == (("a", 1.0, 0.5, 1.5, "holds"), ("b", 0.0, -1.0, 1.0, "cannot tell"))
+    assert table.rows == (
+        ("a", "points", 1.0, 0.5, 1.5, 0.0, "holds"),
+        ("b", "points", 0.0, -1.0, 1.0, 0.0, "cannot tell"),
+    )
     assert average([1.0, 2.0], [3.0, 6.0]) == [2.0, 4.0]
     with pytest.raises(ValueError):
         average([1.0], [1.0, 2.0])

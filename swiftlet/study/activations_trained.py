@@ -17,12 +17,12 @@ from swiftlet.study.activations import PUBLISHED, replaced
 from swiftlet.study.bench import Bench, Case, Precision
 from swiftlet.study.chart import COLOURS, Line, dodged
 from swiftlet.study.claims import Claim, claims_table
-from swiftlet.study.comparisons import average, draw_seeds
 from swiftlet.study.finding import Cell, Effect, Finding, Table, ratio_text
 from swiftlet.study.int8_accuracy import CALIBRATION, WAYS, in_int8
 from swiftlet.study.series import interval, measure
 from swiftlet.study.trial import Arm
-from swiftlet.study.trials import Lab, Trials, gain
+from swiftlet.study.trial_chart import draw_seeds
+from swiftlet.study.trials import Lab, Trials, average, gain
 from swiftlet.zoo import create_model
 
 if TYPE_CHECKING:

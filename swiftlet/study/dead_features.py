@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from swiftlet.study.chart import Line, dodged
 from swiftlet.study.claims import Claim, claims_table, together
-from swiftlet.study.comparisons import average
 from swiftlet.study.finding import Finding, Table
 from swiftlet.study.trial import RECIPE, Arm, Figures, Lesson
-from swiftlet.study.trials import Lab, Trials, gain
+from swiftlet.study.trials import Lab, Trials, average, gain
 from swiftlet.train.engine import DEFAULT, Engine
 from swiftlet.zoo import create_model
 

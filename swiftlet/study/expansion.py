@@ -15,9 +15,9 @@ from swiftlet.layers.init import init_weights
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.study.chart import COLOURS, Line, dodged
 from swiftlet.study.claims import together
-from swiftlet.study.comparisons import draw_seeds
 from swiftlet.study.finding import Effect, Finding, Table, Verdict
 from swiftlet.study.trial import Arm
+from swiftlet.study.trial_chart import draw_seeds
 from swiftlet.study.trials import Gain, Lab
 from swiftlet.zoo.mobilenet_v2 import ROWS
 

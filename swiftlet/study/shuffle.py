@@ -4,10 +4,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from swiftlet.study.chart import COLOURS, Line, dodged, legend
-from swiftlet.study.comparisons import average, comparisons, draw_seeds, gained
+from swiftlet.study.claims import comparisons
 from swiftlet.study.finding import Effect, Finding, Table
 from swiftlet.study.trial import Arm
-from swiftlet.study.trials import Lab, gain, judge_gain
+from swiftlet.study.trial_chart import draw_seeds
+from swiftlet.study.trials import Lab, average, gain, gained, judge_gain
 from swiftlet.zoo import create_model
 from swiftlet.zoo.shufflenet_v1 import ERRORS, STAGE2
 
@@ -107,8 +108,8 @@ def draw(finding: Finding, figure: "Figure") -> None:
     left.set(xlabel="groups", ylabel="accuracy %, each seed and the mean")
     left.grid(axis="y", alpha=0.3)
 
-    gains = [compared.where(what_over_what=_pair(groups)) for groups in ALSO_WITHOUT]
-    points, low, high = ([row.column(name)[0] for row in gains] for name in ("points", "low", "high"))
+    gains = [compared.where(claim=_pair(groups)) for groups in ALSO_WITHOUT]
+    points, low, high = ([row.column(name)[0] for row in gains] for name in ("here", "low", "high"))
     theirs = [
         Line(f"{scale}, published", TABLE_3.where(scale=scale).column("points"))
         for scale in dict.fromkeys(TABLE_3.column("scale"))

@@ -6,6 +6,7 @@ from swiftlet.study.chart import COLOURS
 from swiftlet.study.finding import Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -32,3 +33,11 @@ def draw_trials(table: Table, figure: "Figure") -> None:
     right.set(xlabel=f"{over}, 95 % interval")
     for axes in (left, right):
         axes.grid(axis="x", color="#dddddd", linewidth=0.5)
+
+
+def draw_seeds(table: Table, label: str, x: float, axes: "Axes", colour: str) -> float:
+    """One arm of a table that Trials.table made: each seed a dot over x. Returns its mean."""
+    arm = table.where(arm=label)
+    seeds = [float(seed) for seed in arm.column("each seed %")[0].split(", ")]
+    axes.plot([x] * len(seeds), seeds, "o", color=colour, alpha=0.5, markersize=4)
+    return float(arm.column("accuracy %")[0])

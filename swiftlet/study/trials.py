@@ -212,6 +212,16 @@ def gain(before: Sequence[float], after: Sequence[float]) -> Gain:
     return Gain(mean, mean - half, mean + half)
 
 
+def average(*figures: Sequence[float]) -> list[float]:
+    """Several arms averaged seed by seed, so that seeds stay what is independent."""
+    return [statistics.mean(seed) for seed in zip(*figures, strict=True)]
+
+
+def gained(trials: Trials, label: str, over: str) -> list[float]:
+    """By how much an arm is above another, seed by seed."""
+    return [a - b for a, b in zip(trials.of(label), trials.of(over), strict=True)]
+
+
 def judge_gain(gained: Gain, *, at_least: float = 0.0) -> Verdict:
     """Whether a gain is above `at_least`: "cannot tell" while its interval contains it."""
     return judge(gained.low, gained.high, at_least=at_least)
