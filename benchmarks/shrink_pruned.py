@@ -3,7 +3,8 @@
 As its README has it: one pruner that takes channels in several steps, global and isomorphic, fine-tuned after each; to
 multiples of 8 channels. The steps share the minutes, and the narrowest network that holds its accuracy on the
 validation photos is taken, of the float32 files and of the int8 files each for itself. Fine-tuning is by the loop and
-the recipe that swiftlet.shrink takes, so they differ in what is cut, what teaches and how it is quantized.
+the recipe of swiftlet.shrink, always at the rate of fine-tuning; they differ in what is cut, that rate, what teaches
+and how it is quantized.
 """
 
 import copy

@@ -20,7 +20,7 @@ PHOTOS = 4  # every fourth of 250: all must pass at once
 
 def cifar10(folder: Path) -> Path:
     """CIFAR-10 (JPEG q75), decoded once."""
-    file = folder / "cifar10.npz"
+    file = folder / "cifar10-jpeg-q75.npz"
     if not file.exists():
         with np.load(Path(os.environ["SWIFTLET_DATA"]) / "cifar10" / "cifar10_jpeg.npz") as packed:
             arrays: dict[str, Any] = {}

@@ -151,6 +151,7 @@ VARIANTS = [
     ("huge", lambda: one("u1", [2**53 - 1] * 8, [0, 0], (0, 2, b"ab")), "limit"),
     ("huge and empty", lambda: one("f4", [0, 2**53 - 1, 2**53 - 1], []), "limit"),
     ("true as a size", lambda: one("u1", [True, 2], [0, 0], (0, 2, b"ab")), "shape"),
+    ("fraction", lambda: one("u1", [1.0], [0, 0], (0, 1, b"a")), "header-json"),
     ("unfinished", lambda: one("u1", [1], [], (0, 1, b"a")), "encoding"),
     ("sparse in sparse", lambda: one("u1", [9], [3, 1, 1, 0, [3, 1, 1, 0, [0, 0]]], (0, 3, b"abc")), "encoding"),
     ("no such stream", lambda: one("u1", [2], [0, 1], (0, 2, b"ab")), "encoding"),

@@ -124,12 +124,12 @@ def test_steps_fill_the_minutes(bars: Path, tmp_path: Path, monkeypatch: pytest.
             return self
 
         def result(self) -> float:
-            return 0.05
+            return 0.0625
 
     arms = [Arm("a", tiny), Arm("b", tiny, teacher=Arm("teacher", tiny))]
     timed = lab._timed(Pool(), None, arms, [Arm("teacher", tiny)], None)  # type: ignore[arg-type]
     assert submitted == ["a", "b", "teacher"]
-    assert timed["steps"] == 800  # 2 x 60 s of 3 processes, 4 seeds of 0.1 s and one teacher of 0.05
+    assert timed["steps"] == 480  # 2 x 60 s; one teacher of 0.0625, then 8 trials on 3 processes: 3 x 0.0625
 
 
 def test_gain_is_students_interval_of_paired_differences() -> None:

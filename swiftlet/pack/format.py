@@ -191,7 +191,7 @@ def _checked(data: bytes) -> tuple[bytes, int]:
 
 def _parse(header: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(header.decode(), parse_int=_whole)
+        fields = json.loads(header.decode(), parse_int=_whole, parse_float=_fraction)
         same = _canonical(fields) == header  # also refuses a key given twice
     except (ValueError, RecursionError):
         _refuse("header-json")
@@ -207,6 +207,10 @@ def _whole(digits: str) -> int:
     if abs(value) > 1 << 53:  # JavaScript would read another number
         raise ValueError(digits)
     return value
+
+
+def _fraction(digits: str) -> NoReturn:
+    raise ValueError(digits)
 
 
 def _streams(value: Any, kind: str, version: int, payload: int) -> list[tuple[int, int, int]]:

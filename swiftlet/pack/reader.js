@@ -115,7 +115,8 @@ function parse(bytes) {
     fields = JSON.parse(text, (key, value) => {
       const half = /\p{Surrogate}/u; // of a pair: text that UTF-8 cannot hold
       if (half.test(key) || (typeof value === "string" && half.test(value))) throw new Error();
-      if (typeof value === "number" && Math.abs(value) > 2 ** 53) throw new Error();
+      if (typeof value === "number" && !(Number.isInteger(value) && Math.abs(value) <= 2 ** 53)) throw new Error();
+      if (isObject(value) && !isSorted(Object.keys(value))) throw new Error();
       return value;
     });
     if (JSON.stringify(fields) !== text) throw new Error(); // also refuses a key given twice

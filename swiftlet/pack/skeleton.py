@@ -14,7 +14,7 @@ from swiftlet.pack.encodings import Bytes
 from swiftlet.pack.error import ContainerError
 from swiftlet.pack.names import absolute, relative
 
-# 7,500 bytes of what small files of ours say, as float32 and int8, as names.relative() leaves it; here deflated. It is
+# 7,400 bytes of what small files of ours say, as float32 and int8, as names.relative() leaves it; here deflated. It is
 # a part of the format: another dictionary is another version.
 DICTIONARY = zlib.decompress(
     base64.b64decode(

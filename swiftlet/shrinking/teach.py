@@ -33,7 +33,7 @@ def teach(
     """In place, into train/NAME.safetensors. A killed one goes on; `seconds` counts when the stage begins."""
     weights = place.path(f"{name}.safetensors")
     if not weights.exists():
-        plan = place.run.once(f"{name}.steps", lambda: _plan(place, model, seconds, engine))
+        plan = place.run.once(f"{name}.plan", lambda: _plan(place, model, seconds, engine))
         steps, engine, recipe = plan["steps"], Engine(**plan["engine"]), Recipe.from_json(plan["recipe"])
         training = _training(place, model, recipe, steps, zlib.crc32(f"{place.seed} {name}".encode()), engine)
 
@@ -70,6 +70,12 @@ def recipe_of(place: Workplace) -> Recipe:
     """That of fine-tuning."""
     side, grey = place.photos.audit.median_short_side, looks_grey(place.photos)
     return choose(grey=grey, pictures=len(place.photos.train), side=side, minutes=place.minutes, pretrained=True)[0]
+
+
+def recipe_taken(place: Workplace, *names: str) -> Recipe:
+    """Of the first of these stages that was taught; that of fine-tuning if none was."""
+    plans = (place.run.stored(f"{name}.plan") for name in names)
+    return next((Recipe.from_json(plan["recipe"]) for plan in plans if plan), recipe_of(place))
 
 
 def healing(place: Workplace, model: nn.Module) -> Recipe:

@@ -28,7 +28,7 @@ from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.ladder import Ladder, Stage
 from swiftlet.shrinking.offers import holding, reference_of
 from swiftlet.shrinking.source import FLOAT, open_source
-from swiftlet.shrinking.teach import recipe_of
+from swiftlet.shrinking.teach import recipe_taken
 from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import terminable
 
@@ -230,7 +230,7 @@ def _write(place: Workplace, best: Stage, rungs: list[Rung]) -> Shrunk:
         scored[precision],
         scored["parent"],
         digest,
-        recipe_of(place),
+        recipe_taken(place, best.name, best.float32),
         place.seed,
         place.source.digest,
     )

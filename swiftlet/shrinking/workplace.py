@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from swiftlet.budget import ALL_LIMITS, Budget
@@ -90,8 +90,14 @@ class Workplace:
 
     def loss(self, model: nn.Module) -> float:
         """Cross-entropy over some training pictures, in eval mode."""
+        pixels, labels = self._probe
+        model.eval()
         with torch.inference_mode():
-            return float(F.cross_entropy(torch.cat([model.eval()(batch) for batch in self._probe[0]]), self._probe[1]))
+            scores = [
+                model(torch.from_numpy(self.source.contract.normalise(pixels[start : start + BATCH])))
+                for start in range(0, len(labels), BATCH)
+            ]
+            return float(F.cross_entropy(torch.cat(scores), torch.tensor(labels)))
 
     @cached_property
     def loss_before(self) -> float:
@@ -99,9 +105,8 @@ class Workplace:
         return self.loss(self.source.model)
 
     @cached_property
-    def _probe(self) -> tuple[tuple[Tensor, ...], Tensor]:
-        pixels, labels = self.some_training(LOOKED_AT)
-        return torch.from_numpy(self.source.contract.normalise(pixels)).split(BATCH), torch.tensor(labels)  # type: ignore[no-untyped-call]
+    def _probe(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        return self.some_training(LOOKED_AT)
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 

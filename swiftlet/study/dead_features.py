@@ -70,7 +70,7 @@ def run(lab: Lab) -> Finding:
     return Finding(
         study="dead-features",
         title="Dead channels, with and without sums",
-        claim="The reuse of features by sums keeps channels from dying, above all in low precision.",
+        claim="The reuse of features by sums keeps channels from dying.",
         verdict=together([claim.verdict for claim in claims[: len(WIDTHS)]]),
         sentence=f"On {trials.data}, without sums and in float32, {ends['V1']:.1f} % of the channels of MobileNet V1 "
         f"{WIDTHS['V1']:g} are dead at the end, and {ends['V2']:.1f} % of those of V2 {WIDTHS['V2']:g}. Over both "

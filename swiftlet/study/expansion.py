@@ -60,7 +60,7 @@ def run(lab: Lab) -> Finding:
         measured=(trials.table("Expansion factors", over=label(PAPERS)),),
         published=(PUBLISHED,),
         notes=(
-            trials.note,
+            trials.small,
             f'"Nearly identical" is made {MARGIN:g} point here: the claim holds if the whole intervals of t = 8 and 10 '
             f"against t = 6 lie within it on both sides, and fails if one of them lies beyond it.",
             "Smaller networks than the paper's: by its own words a slightly smaller t should suit them.",

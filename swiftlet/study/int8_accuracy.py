@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from swiftlet.compress.quantize import quantize
@@ -22,9 +21,9 @@ def in_int8(model: torch.nn.Module, lesson: Lesson) -> Figures:
     PyTorch computes it on the grids of int8. So sums are exact on every machine, also on one without VNNI.
     """
     plain, _ = deployed(model)
-    train, val, contract = lesson.pictures("train"), lesson.pictures("val"), lesson.contract
-    some = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:CALIBRATION])
-    batches = torch.from_numpy(contract.normalise(train.pixels[some])).split(BATCH)  # type: ignore[no-untyped-call]
+    val, contract = lesson.pictures("val"), lesson.contract
+    images = torch.from_numpy(contract.normalise(lesson.sample(CALIBRATION)))
+    batches = images.split(BATCH)  # type: ignore[no-untyped-call]
     scale, zero_point = contract_grid(contract) or (None, None)
     found = {}
     for way, how in WAYS.items():

@@ -82,7 +82,7 @@ def run(bench: Bench, lab: Lab) -> Finding:
         measured=(accuracies, times),
         published=(PUBLISHED,),
         notes=(
-            f"A small network, {trials.steps:,} steps: what is true here need not be of larger ones.",
+            trials.small,
             f'"Holds" means: at the largest budget that is {FASTER:g} times as fast with its interval, accuracy lies '
             f"above -{MARGIN:g} points with its interval. Where no budget is that fast the verdict is about time, and "
             "the sentence is about the fastest.",
@@ -129,7 +129,7 @@ def measure(steps: int, model: nn.Module, lesson: Lesson) -> Figures:
     """The accuracy of each factorized network as it comes and after so many further steps, its multiply-adds and ranks;
     and that of the whole network after the steps."""
     side = lesson.contract.side
-    on = Calibration(lesson.pictures("train").pixels[:FITTED], lesson.contract)
+    on = Calibration(lesson.sample(FITTED), lesson.contract)
     macs = count_model(model, (3, side, side)).cost.macs or 0
     found = {"classes": float(lesson.classes), f"{WHOLE} {TUNED}": _further(model, lesson, steps)}
     for method in METHODS:

@@ -65,14 +65,14 @@ def run(lab: Lab) -> Finding:
     return Finding(
         study="precision",
         title="Accuracy against bytes, from 32 bits to 2",
-        claim="Weights of 8 bits lose nothing (Deep Compression); with int8 activations too, less than half a point.",
+        claim="Weights and activations of 8 bits lose less than half a point.",
         verdict=judge_gain(judged, at_least=-MARGIN),
         sentence=f"On {trials.data}, int8 changes {JUDGED} by {judged} points and {OTHER} by {other}. {cliff(trials)}.",
         effect=Effect("size", "Deliver int8 instead of float32.", *smaller),
         measured=tuple(_table(trials, name) for name in NETWORKS),
         published=(PUBLISHED,),
         notes=(
-            f"Small networks, {trials.steps:,} steps: what is true here need not be of larger ones.",
+            trials.small,
             f'"Holds" means: the whole interval lies above -{MARGIN:g} points.',
             "Weights of n bits: one grid of even steps for each output channel. Shared: 2^n values in each layer, by "
             "k-means, which the paper then trains on. Arithmetic of both is in float32.",
@@ -114,7 +114,7 @@ def draw(finding: Finding, figure: "Figure") -> None:
 def measure(steps: int, model: nn.Module, lesson: Lesson) -> Figures:
     """For each precision its accuracy, and the kilobytes of its file and of that file packed."""
     plain, _ = deployed(model)
-    on = Calibration(lesson.pictures("train").pixels[:CALIBRATED], lesson.contract)
+    on = Calibration(lesson.sample(CALIBRATED), lesson.contract)
     found: Figures = {}
 
     def note(name: str, network: nn.Module, file: bytes | None = None) -> None:

@@ -54,13 +54,13 @@ def run(lab: Lab) -> Finding:
     return Finding(
         study="shortcut",
         title="Shortcuts between thin ends and between wide ends",
-        claim="Shortcuts between bottlenecks beat shortcuts between expansions, which beat none (MobileNet V2).",
+        claim="Shortcuts between bottlenecks beat shortcuts between expansions (MobileNet V2).",
         verdict=together([claim.verdict for claim in claims[:2]]),
         sentence=f"On {trials.data}, MobileNet V2 {WIDTH:g} with shortcuts between its thin ends is {before} points "
         f"above the same with shortcuts between its wide ends, summed before their ReLU6, and {behind} above those "
         f"summed behind it; these gain {over_none[BEFORE]} and {over_none[BEHIND]} over none, the thin ones "
         f"{over_none[THIN]}. Projections where only the channels differ add {projected}.",
-        effect=Effect("accuracy", "Put shortcuts between the thin ends of inverted bottlenecks.", *before),
+        effect=Effect("accuracy", "Put shortcuts between the thin ends of inverted bottlenecks.", *min(before, behind)),
         measured=(
             trials.table("Shortcuts", over=NONE),
             claims_table(claims, "accuracy, seed by seed; the verdict is about the first two"),

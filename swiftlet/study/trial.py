@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
@@ -42,8 +43,13 @@ class Lesson(NamedTuple):
         pixels, labels = (np.load(self.folder / f"{split}-{what}.npy", mmap_mode="r") for what in ("pixels", "labels"))
         if share == 1.0:
             return Pictures(pixels, labels)
-        kept = np.sort(np.random.default_rng(0).permutation(len(labels))[: max(2, round(share * len(labels)))])
+        kept = _drawn(len(labels), max(2, round(share * len(labels))))
         return Pictures(pixels[kept], labels[kept])
+
+    def sample(self, count: int) -> npt.NDArray[np.uint8]:
+        """Pixels of so many training pictures by lot, always the same: the first of a folder are all of one class."""
+        pixels = self.pictures("train").pixels
+        return np.asarray(pixels[_drawn(len(pixels), count)])
 
 
 class Arm(NamedTuple):
@@ -68,6 +74,10 @@ class Arm(NamedTuple):
         taught = {"teacher": {"label": self.teacher.label} | self.teacher.facts()} if self.teacher else {}
         facts = {"recipe": self.recipe.to_json(), "looks": self.looks, "share": self.share}
         return facts | taught | {"engine": asdict(self.engine)}
+
+
+def _drawn(n: int, count: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).permutation(n)[:count])
 
 
 def seconds_per_step(arm: Arm, lesson: Lesson) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from heapq import heapreplace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -76,10 +77,10 @@ class Lab:
         facts = {"photos": photos.audit.digest, "minutes": self.minutes, "side": side, "steps": steps}
         context = multiprocessing.get_context("spawn")
         with Run(self.folder) as run, TemporaryDirectory() as shared:
-            run.claim(
-                facts | {"arms": {arm.label: arm.facts() for arm in arms}, "quick": self.quick, "swiftlet": __version__}
-            )
             lesson = Lesson(Path(shared), contract, len(photos.classes))
+            macs = {arm.label: _macs(arm, lesson) for arm in arms}
+            claimed = {arm.label: arm.facts() | {"macs": macs[arm.label]} for arm in arms}
+            run.claim(facts | {"arms": claimed, "quick": self.quick, "swiftlet": __version__})
             pictures = self._share(photos, lesson)
             pool = ProcessPoolExecutor(self.workers, context, torch.set_num_threads, (1,))
             try:
@@ -103,13 +104,13 @@ class Lab:
                 )
             finally:
                 pool.shutdown(cancel_futures=True)
-        macs = {arm.label: _macs(arm, lesson) for arm in arms}
         return Trials(results, macs, made, photos.name, pictures)
 
     def _share(self, photos: Photos, lesson: Lesson) -> tuple[int, int]:
         """Write the pictures; how many there are of either split."""
         for name, split in (("train", photos.train), ("val", photos.val)):
-            some = split.subset(np.arange(min(len(split), QUICK_PICTURES))) if self.quick else split
+            few = np.linspace(0, len(split) - 1, min(len(split), QUICK_PICTURES)).astype(int)  # of all classes
+            some = split.subset(few) if self.quick else split
             np.save(lesson.folder / f"{name}-pixels.npy", some.pixels(lesson.contract, quick=name == "train"))
             np.save(lesson.folder / f"{name}-labels.npy", some.labels)
         return len(lesson.pictures("train").labels), len(lesson.pictures("val").labels)
@@ -121,8 +122,9 @@ class Lab:
         self._show("timing the arms", 0, 0)
         futures = {arm.label: pool.submit(seconds_per_step, arm, lesson) for arm in (*arms, *teachers)}
         seconds = {label: future.result() for label, future in futures.items()}
-        of_a_step = sum(self.seeds * seconds[arm.label] for arm in arms) + sum(seconds[arm.label] for arm in teachers)
-        fitting = int(self.minutes * 60 * self.workers / of_a_step)
+        taught = _together([seconds[arm.label] for arm in teachers], self.workers)  # before all others
+        of_a_step = taught + _together([seconds[arm.label] for arm in arms] * self.seeds, self.workers)
+        fitting = int(self.minutes * 60 / of_a_step)
         return {"steps": QUICK_STEPS if self.quick else steps or max(1, fitting)} | seconds
 
     def _trained(
@@ -146,6 +148,14 @@ class Lab:
     def _show(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(what, done, total)
+
+
+def _together(seconds: Sequence[float], workers: int) -> float:
+    """When the last of the workers is done, if each takes the longest of what waits."""
+    busy = [0.0] * workers
+    for each in sorted(seconds, reverse=True):
+        heapreplace(busy, busy[0] + each)
+    return max(busy)
 
 
 def _macs(arm: Arm, lesson: Lesson) -> int:
@@ -179,12 +189,14 @@ class Trials:
         return [list(row) for row in zip(*seen, strict=True)]
 
     @property
-    def note(self) -> str:
+    def small(self) -> str:
         """What a reader must know of every such study."""
-        return (
-            f"Small networks, {self.steps:,} steps: what is true here need not be of larger ones, or of longer "
-            f'training. "Holds" and "fails" mean that the whole interval lies on one side of 0.'
-        )
+        return f"Small networks, {self.steps:,} steps: what is true here need not be of larger ones or longer training."
+
+    @property
+    def note(self) -> str:
+        """The same for a verdict about 0."""
+        return f'{self.small} "Holds" and "fails" mean that the whole interval lies on one side of 0.'
 
     def table(self, title: str, *, over: str, figure: str = "accuracy") -> Table:
         """Arms in the order of the study, a figure in % of each seed, and what each gains over the arm `over`."""
