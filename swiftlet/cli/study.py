@@ -84,9 +84,9 @@ def _list(json_: bool) -> int:
         options.print_json({"studies": STUDIES})
         return 0
     for each, question in STUDIES.items():
-        print(f"{each:<18}{question}")
-    print(f"{'all':<18}which of their rules hold on this machine? What fits into --minutes, on one page")
-    print(f"{'tables':<18}times of kernels, from which latency is predicted; takes --threads, --quick, --json")
+        print(f"{each:<20}{question}")
+    print(f"{'all':<20}which of their rules hold on this machine? What fits into --minutes, on one page")
+    print(f"{'tables':<20}times of kernels, from which latency is predicted; takes --threads, --quick, --json")
     print(f"next      {options.command()} study {next(iter(STUDIES))}")
     return 0
 
