@@ -8,7 +8,6 @@ from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.export.onnx import contract_grid
 from swiftlet.study.trial import Figures, Lesson
-from swiftlet.train.loop import accuracy
 
 CALIBRATION, BATCH = 256, 64  # training pictures
 # arguments of quantize(): as swiftlet begins, and the plainest there are
@@ -21,12 +20,12 @@ def in_int8(model: torch.nn.Module, lesson: Lesson) -> Figures:
     PyTorch computes it on the grids of int8. So sums are exact on every machine, also on one without VNNI.
     """
     plain, _ = deployed(model)
-    val, contract = lesson.pictures("val"), lesson.contract
+    contract = lesson.contract
     images = torch.from_numpy(contract.normalise(lesson.sample(CALIBRATION)))
     batches = images.split(BATCH)  # type: ignore[no-untyped-call]
     scale, zero_point = contract_grid(contract) or (None, None)
     found = {}
     for way, how in WAYS.items():
         integer, _ = quantize(plain, batches, input_scale=scale, input_zero_point=zero_point, **how)
-        found[way] = 100 * accuracy(integer, val.pixels, val.labels, contract)
+        found[way] = lesson.percent(integer)
     return found

@@ -24,7 +24,7 @@ from swiftlet.study.finding import Cell, Effect, Finding, Table, Verdict, judge,
 from swiftlet.study.series import interval
 from swiftlet.study.trial import RECIPE, Arm, Figures, Lesson
 from swiftlet.study.trials import Gain, Lab, Trials, gain, judge_gain
-from swiftlet.train.loop import Training, accuracy
+from swiftlet.train.loop import Training
 from swiftlet.zoo import create_model
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def measure(steps: int, model: nn.Module, lesson: Lesson) -> Figures:
         for share in SHARES:
             small, record = factorize(model, (3, side, side), method=method, macs=int(share * macs), batches=on.images)
             name = name_of(method, share)
-            found[name] = _percent(small, lesson)
+            found[name] = lesson.percent(small)
             found[f"{name} {TUNED}"] = _further(small, lesson, steps)
             found[f"{name} MACs"] = float(count_model(small, (3, side, side)).cost.macs or 0)
             ranks = record.arguments["ranks"]
@@ -239,9 +239,4 @@ def _further(model: nn.Module, lesson: Lesson, steps: int) -> float:
     training = Training(trained, lesson.pictures("train"), lesson.contract, FURTHER, steps=steps, seed=0)
     training.run()
     trained.load_state_dict(training.delivered())
-    return _percent(trained, lesson)
-
-
-def _percent(model: nn.Module, lesson: Lesson) -> float:
-    held_out = lesson.pictures("val")
-    return 100 * accuracy(model, held_out.pixels, held_out.labels, lesson.contract)
+    return lesson.percent(trained)

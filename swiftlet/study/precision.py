@@ -27,7 +27,7 @@ from swiftlet.study.chart import COLOURS, MARKERS, Line, dodged, legend, plain_l
 from swiftlet.study.finding import Cell, Effect, Finding, Table
 from swiftlet.study.trial import RECIPE, Arm, Figures, Lesson
 from swiftlet.study.trials import Gain, Lab, Trials, gain, judge_gain
-from swiftlet.train.loop import Training, accuracy
+from swiftlet.train.loop import Training
 from swiftlet.zoo import create_model
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def measure(steps: int, model: nn.Module, lesson: Lesson) -> Figures:
 
     def note(name: str, network: nn.Module, file: bytes | None = None) -> None:
         file = export_onnx(network, lesson.contract) if file is None else file
-        held_out = lesson.pictures("val")
-        found[f"{name} accuracy"] = 100 * accuracy(network, held_out.pixels, held_out.labels, lesson.contract)
+        found[f"{name} accuracy"] = lesson.percent(network)
         found[f"{name} KB"], found[f"{name} packed KB"] = len(file) / 1000, len(pack_onnx(file)) / 1000
 
     def teach(network: nn.Module) -> None:

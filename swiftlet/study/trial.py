@@ -51,6 +51,11 @@ class Lesson(NamedTuple):
         pixels = self.pictures("train").pixels
         return np.asarray(pixels[_drawn(len(pixels), count)])
 
+    def percent(self, model: nn.Module) -> float:
+        """Accuracy of a model on the validation pictures; leaves it in evaluation mode."""
+        held_out = self.pictures("val")
+        return 100 * accuracy(model, held_out.pixels, held_out.labels, self.contract)
+
 
 class Arm(NamedTuple):
     """What is compared: a network and how it is trained.
@@ -104,9 +109,9 @@ def train(arm: Arm, lesson: Lesson, seed: int, steps: int, kept: Path) -> Figure
                 found.update({moment(name, k, arm.looks): value for name, value in seen.items()})
 
     training.run(progress=look)
-    model, held_out = training.model, lesson.pictures("val")
+    model = training.model
     model.load_state_dict(training.delivered())
-    found["accuracy"] = 100 * accuracy(model, held_out.pixels, held_out.labels, lesson.contract)
+    found["accuracy"] = lesson.percent(model)
     return found | (arm.measure(model.eval(), lesson) if arm.measure else {})
 
 
@@ -114,11 +119,10 @@ def train_teacher(arm: Arm, lesson: Lesson, steps: int, kept: Path) -> Figures:
     """With seed 0; its weights go into `kept`."""
     training = _training(arm, lesson, 0, steps, None)
     training.run()
-    delivered, held_out = training.delivered(), lesson.pictures("val")
+    delivered = training.delivered()
     training.model.load_state_dict(delivered)
-    found = accuracy(training.model, held_out.pixels, held_out.labels, lesson.contract)
     write_atomically(_weights(arm, kept), save({name: tensor.contiguous() for name, tensor in delivered.items()}))
-    return {"accuracy": 100 * found}
+    return {"accuracy": lesson.percent(training.model)}
 
 
 def network(arm: Arm, lesson: Lesson, seed: int) -> nn.Module:
