@@ -15,7 +15,7 @@ from benchmarks.ledger import record
 from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
 from swiftlet.data.contract import InputContract
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race, verdict
 from swiftlet.zoo import create_model
@@ -48,7 +48,7 @@ def run() -> None:
             for _ in range(10):
                 model(images)
         folded, _ = fold_batchnorm(model.eval())
-        scale, zero_point = contract_grid(contract) or (1.0, 0)
+        scale, zero_point = contract.grid or (1.0, 0)
         integer, _ = quantize(folded, [images], input_scale=scale, input_zero_point=zero_point)
         files = {"float32": export_onnx(folded, contract), "int8": export_onnx(integer, contract)}
         with tempfile.TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ from swiftlet.compress.post_training import quantize_best
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.data.contract import InputContract
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.runtime import get_runtime
 from swiftlet.train.loop import Pictures, Training
 from swiftlet.zoo import create_model
@@ -44,7 +44,7 @@ def run() -> None:
     with np.load(Path(os.environ["SWIFTLET_DATA"]) / "fashion_mnist" / "fashion_mnist.npz") as file:
         train, test = pictures(file, "train"), pictures(file, "test")
     plain, _ = deployed(trained(train))
-    grid = contract_grid(CONTRACT)
+    grid = CONTRACT.grid
     assert grid is not None  # the contract's mean is one whole number
     given: dict[str, Any] = {"input_scale": grid[0], "input_zero_point": grid[1]}
     sample = train.pixels[np.random.default_rng(SEED).permutation(len(train.labels))[:CALIBRATION]]

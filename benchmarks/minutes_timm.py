@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 
 # isort: split
 import tests.torchvision_ops  # noqa: F401  (timm imports torchvision)

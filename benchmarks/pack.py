@@ -32,7 +32,7 @@ from swiftlet.compress.fold import fold_batchnorm
 from swiftlet.compress.quantize import quantize
 from swiftlet.cost.packed import packed_bytes
 from swiftlet.data.contract import InputContract
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.pack.breakdown import breakdown
 from swiftlet.pack.format import read_container
 from swiftlet.pack.onnx import pack_onnx, unpack_onnx
@@ -94,7 +94,7 @@ def resnet20(weights: Path, photos: Path) -> dict[str, bytes]:
         data, ends = packed["jpeg_test"], packed["off_test"][:65]
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(data[a:b].tobytes()))) for a, b in pairwise(ends)])
     folded, _ = fold_batchnorm(model)
-    scale, zero_point = contract_grid(contract) or (None, None)
+    scale, zero_point = contract.grid or (None, None)
     images = torch.from_numpy(contract.normalise(pixels))
     integer, _ = quantize(folded, [images], input_scale=scale, input_zero_point=zero_point)
     networks: dict[str, nn.Module] = {"float32": folded, "int8": integer}

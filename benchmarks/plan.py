@@ -4,7 +4,8 @@ import statistics
 
 from benchmarks.ledger import record
 from swiftlet.budget import Budget
-from swiftlet.plan import candidates_for, make_plan
+from swiftlet.candidates import candidates_for
+from swiftlet.plan import make_plan
 from swiftlet.recipes import get_recipe
 
 

@@ -1,10 +1,12 @@
 """What follows from the rows of the shrinking benchmark, and the table in docs/shrinking.md, made from the ledger."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from benchmarks.ledger import RESULTS
 
+PAGE = Path(__file__).parent.parent / "docs" / "shrinking.md"
 BEGIN, END = "<!-- shrink -->", "<!-- /shrink -->"
 OURS, OURS_TOO = "swiftlet shrink", "swiftlet shrink, by OpenVINO"  # one file, by two runtimes; the first is judged
 EQUAL = 0.2  # points below ours, at most, for a file to count as accurate as ours
@@ -108,10 +110,12 @@ def _sentence(verdict: Row) -> str:
     return said
 
 
-if __name__ == "__main__":
-    from pathlib import Path
-
-    page = Path(__file__).parent.parent / "docs" / "shrinking.md"
-    before, _, rest = page.read_text().partition(BEGIN)
+def with_table(page: str) -> str:
+    """docs/shrinking.md with the table of the ledger."""
+    before, _, rest = page.partition(BEGIN)
     made = table(json.loads((RESULTS / "shrink.json").read_text()))
-    page.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}")
+    return f"{before}{BEGIN}\n{made}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text()))

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.ledger import record
 from swiftlet.catalogue import Row, build_row, catalogue, described
 from swiftlet.data.contract import InputContract
-from swiftlet.plan import untrained_files
+from swiftlet.export.untrained import untrained_files
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 

@@ -11,7 +11,8 @@ from swiftlet.budget import LIMITS, Budget, Cost
 from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
-from swiftlet.plan import Progress, untrained_files
+from swiftlet.export.untrained import untrained_files
+from swiftlet.progress import Progress
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.zoo import Variant, card, create_model, int8_safe, list_models

@@ -11,10 +11,10 @@ from torch import nn
 from swiftlet._version import __version__
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput, SwiftletError
+from swiftlet.export.untrained import untrained_files
 from swiftlet.layers.conv_bn import conv_bn
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
-from swiftlet.plan import untrained_files
 from swiftlet.runtime import RUNTIMES
 from swiftlet.runtime.base import Runtime
 from swiftlet.runtime.liven import livened

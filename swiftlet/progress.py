@@ -1,14 +1,10 @@
 """Progress bars for work that takes more than a moment: what is happening, how far it is, how long it will take."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-
-from swiftlet.plan import Progress
+Progress = Callable[[str, int, int], None]  # what is happening, done, total
 
 
 @contextmanager
@@ -18,6 +14,10 @@ def bars(*, minutes: float | None = None) -> Iterator[Progress]:
     Work whose text differs only after the first comma shares one bar. With `minutes`, a second bar shows the time.
     Where standard error is no terminal, each new piece of work is one line.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     console = Console(stderr=True, highlight=False)
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn(compact=True))

@@ -18,7 +18,6 @@ from swiftlet.compress.qat import finished, prepare_qat
 from swiftlet.compress.record import Record
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput, NothingToDo
-from swiftlet.export.onnx import contract_grid
 
 BATCH, LEAST_BATCHES = 64, 4  # pictures looked at together; quantize_best keeps every fourth batch to judge by
 Integer = tuple[fx.GraphModule, tuple[Record, ...]]  # an int8 network and what made it of the deployed one
@@ -43,7 +42,7 @@ class Calibration:
     @property
     def grid(self) -> dict[str, Any]:
         """The grid that the pixels lie on, as arguments of quantize() and its kin."""
-        scale, zero_point = contract_grid(self.contract) or (None, None)
+        scale, zero_point = self.contract.grid or (None, None)
         return {"input_scale": scale, "input_zero_point": zero_point}
 
 

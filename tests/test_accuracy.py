@@ -24,8 +24,9 @@ from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.export.artifact import read_artifact
 from swiftlet.export.onnx import export_onnx, graph_digest
+from swiftlet.export.untrained import untrained_files
 from swiftlet.pack.onnx import pack_onnx, unpack_onnx
-from swiftlet.plan import Progress, untrained_files
+from swiftlet.progress import Progress
 from swiftlet.quantizing import Calibration
 from swiftlet.recipes import get_recipe
 from swiftlet.signals import Terminated

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from twins import randomise
 
 from swiftlet.compress.fold import fold_batchnorm
+from swiftlet.compress.importance import taylor_scores
 from swiftlet.compress.prune import prune_channels, prune_to
 from swiftlet.compress.record import Record
 from swiftlet.compress.replay import replay
@@ -332,31 +333,36 @@ def test_each_importance_finds_the_channels_that_it_should():
 
 
 def test_taylor_is_the_change_of_the_loss_to_first_order():
-    """Scale each channel of a BatchNorm by 1 - h: the loss moves by -h times the sum that is squared."""
+    """Scale what BatchNorm makes of a channel by 1 - h: a picture's loss moves by -h times what is squared."""
     model = two_layers().double()
     x, labels = images((3, 9, 9)), torch.tensor([0, 3])
-
-    def loss() -> Tensor:
-        return F.cross_entropy(model(x), labels)
-
-    with pytest.raises(BadInput, match=r"0\.0\.weight has no gradient"):
-        prune_channels(model, (3, 9, 9), keep=0.5, importance="taylor")
-    loss().backward()
-    norm, conv = model[0][1], model[0][0]
-    moved = []
+    scores = taylor_scores(model, [(x, labels)])
+    norm = model[0][1]
     with torch.no_grad():
         for i in range(8):
-            change = 0.0
-            for tensors in ((norm.weight, norm.bias), (conv.weight,)):
-                for t in tensors:
-                    t[i] *= 1 - 1e-6
-                shifted = loss()
-                for t in tensors:
-                    t[i] /= 1 - 1e-6
-                change += ((shifted - loss()) / 1e-6).square().item()
-            moved.append(change)
-    worst = sorted(range(8), key=moved.__getitem__)[:4]
-    assert gone(model, "0.1", keep=0.5, importance="taylor") == set(worst)
+            loss = F.cross_entropy(model(x), labels, reduction="none")
+            for tensor in (norm.weight, norm.bias):
+                tensor[i] *= 1 - 1e-6
+            moved = (F.cross_entropy(model(x), labels, reduction="none") - loss) / 1e-6
+            for tensor in (norm.weight, norm.bias):
+                tensor[i] /= 1 - 1e-6
+            assert scores["0.1"][i].item() == pytest.approx(moved.square().mean().item(), rel=1e-3)
+    worst = set(scores["0.1"].argsort()[:4].tolist())
+    assert gone(model, "0.1", keep=0.5, importance="taylor", scores=scores) == worst
+    one_by_one = taylor_scores(model, [(x[:1], labels[:1]), (x[1:], labels[1:])])
+    torch.testing.assert_close(one_by_one, scores)  # nothing cancels in a batch
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_taylor_takes_its_own_scores_and_nothing_else_does():
+    model = two_layers()
+    scores = taylor_scores(model, [(images((3, 9, 9)).float(), torch.tensor([0, 3]))])
+    for kind, offered in (("taylor", None), ("l2", scores)):
+        with pytest.raises(BadInput, match="go with 'taylor'"):
+            prune_channels(model, (3, 9, 9), keep=0.5, importance=kind, scores=offered)
+    with pytest.raises(BadInput, match=r"scores of '0\.1' do not fit"):
+        wrong = scores | {"0.1": torch.ones(3)}
+        prune_channels(model, (3, 9, 9), keep=0.5, importance="taylor", scores=wrong)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from swiftlet.compress.record import Record
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
 from swiftlet.errors import BadInput, NothingToDo
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.runtime import get_runtime
 from swiftlet.train.checkpoint import Checkpoints
 from swiftlet.train.loop import Pictures, Training, accuracy
@@ -28,7 +28,7 @@ from swiftlet.train.recipe import Recipe
 from swiftlet.zoo import create_model
 
 CONTRACT = InputContract(side=24)
-SCALE, ZERO = contract_grid(CONTRACT)
+SCALE, ZERO = CONTRACT.grid
 # depthwise; residual; residual with squeeze-and-excite and hard swish
 NETWORKS = {
     "mobilenet_v1": {"width": 0.25, "stem_stride": 1},

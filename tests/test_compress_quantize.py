@@ -26,7 +26,7 @@ from swiftlet.compress.scales import short_scale
 from swiftlet.compress.sensitivity import mixed_precision, score_difference, sensitivity
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput, NothingToDo
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
 from swiftlet.runtime import get_runtime
@@ -34,7 +34,7 @@ from swiftlet.runtime import get_runtime
 CONTRACT = InputContract(side=16)
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 16, 16, 3), np.uint8)
 IMAGES = torch.from_numpy(CONTRACT.normalise(PIXELS))
-SCALE, ZERO = contract_grid(CONTRACT)
+SCALE, ZERO = CONTRACT.grid
 GRID = {"input_scale": SCALE, "input_zero_point": ZERO}
 
 

@@ -12,7 +12,7 @@ from swiftlet.compress.qat import finished, prepare_qat
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.scales import short_scale
 from swiftlet.data.contract import InputContract
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.zoo import create_model
 
 CONTRACT = InputContract(side=16)
@@ -48,7 +48,7 @@ def network() -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("bits", [8, 4])
 def test_files_hold_short_scales_of_weights_alone(bits):
     folded, images = network()
-    scale, zero_point = contract_grid(CONTRACT)
+    scale, zero_point = CONTRACT.grid
     grid = {"input_scale": scale, "input_zero_point": zero_point}
     if bits == 8:
         integer, _ = quantize(folded, [images], **grid)

@@ -11,7 +11,7 @@ from benchmarks.memory import table
 from swiftlet.cost.count import count_model, count_onnx
 from swiftlet.cost.tally import RULE
 from swiftlet.data.contract import InputContract
-from swiftlet.plan import untrained_files
+from swiftlet.export.untrained import untrained_files
 from swiftlet.zoo import create_model
 
 ROOT = Path(__file__).parent.parent

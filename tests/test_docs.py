@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from benchmarks import shrink_table
 from docs.generate.accuracy import with_accuracies
 from docs.generate.blocks import Branch, Fork, block, operations
 from docs.generate.families import PAGES, families, with_table
@@ -117,6 +118,11 @@ def test_the_tables_of_pack_and_factorize_are_the_ledger() -> None:
             "svd", "spatial", "cp", "tucker"
         )]  # fmt: skip
         assert f" x {row['side']} | {row['ms']:.2f} | {' | '.join(cells)} |" in page
+
+
+def test_the_table_of_shrinking_is_the_ledger() -> None:
+    page = (DOCS / "shrinking.md").read_text()
+    assert page == shrink_table.with_table(page), "run python -m benchmarks.shrink_table"
 
 
 def figures(name: str) -> dict[str, Any]:

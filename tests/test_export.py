@@ -25,7 +25,8 @@ from swiftlet.data.decode import open_photo
 from swiftlet.errors import BadFile, BadInput
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.export.golden import golden_record, parity, write_golden
-from swiftlet.export.onnx import FUNCTIONS, MODULES, contract_grid, export_onnx, graph_digest, with_metadata
+from swiftlet.export.onnx import export_onnx, graph_digest, with_metadata
+from swiftlet.export.operations import FUNCTIONS, MODULES
 from swiftlet.gate import largest_difference
 from swiftlet.layers.padding import SameConv2d, SameMaxPool2d
 from swiftlet.report.gather import snippet
@@ -125,7 +126,7 @@ def test_every_operation_agrees_with_pytorch(contract):
 )
 def test_pixels_lie_on_one_grid_or_are_computed(mean, std, grid):
     contract = InputContract(side=16, mean=mean, std=std)
-    assert contract_grid(contract) == grid
+    assert contract.grid == grid
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
     file = export_onnx(model, contract)
     assert ("DequantizeLinear" in {node.op_type for node in onnx.load_from_string(file).graph.node}) == bool(grid)
@@ -204,7 +205,7 @@ def mobilenet(name: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     torch.manual_seed(0)
     folded, _ = fold_batchnorm(settled(create_model(name, width=width, num_classes=6, stem_stride=1), NOISE, CONTRACT))
     images = torch.from_numpy(CONTRACT.normalise(NOISE))
-    scale, zero = contract_grid(CONTRACT)
+    scale, zero = CONTRACT.grid
     return folded, quantize(folded, [images], input_scale=scale, input_zero_point=zero)[0]
 
 

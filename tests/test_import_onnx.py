@@ -28,7 +28,7 @@ from swiftlet.compress.reparameterize import deployed
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile
 from swiftlet.export.import_onnx import Imported, import_onnx
-from swiftlet.export.onnx import contract_grid, export_layers, export_onnx, with_metadata
+from swiftlet.export.onnx import export_layers, export_onnx, with_metadata
 from swiftlet.layers.padding import SameConv2d, SameMaxPool2d
 from swiftlet.runtime import get_runtime
 from swiftlet.zoo import card, create_model, list_models
@@ -104,7 +104,7 @@ def test_they_quantize_as_the_originals_do(name):
     plain, contract, noise = of_the_zoo(name)
     imported = import_onnx(export_onnx(plain, contract)).model
     images = torch.from_numpy(contract.normalise(noise))
-    scale, zero = contract_grid(contract)
+    scale, zero = contract.grid
     (mine, record), (theirs, original) = (
         quantize(network, [images], input_scale=scale, input_zero_point=zero) for network in (imported, plain)
     )

@@ -15,15 +15,15 @@ ROOT = Path(swiftlet.__file__).parent
 # Low to high. A room (a package, or a module beside __init__) imports itself and rooms that stand lower.
 LEVELS = (
     ("errors", "_version"),
-    ("files", "budget", "signals"),
+    ("files", "budget", "signals", "progress"),
     ("pack",),
     ("layers", "data", "cost"),
     ("compress",),
     ("zoo", "runtime", "export"),
     ("train",),
-    ("recipes",),
+    ("recipes", "candidates"),
     ("plan", "check", "run", "quantizing"),
-    ("gate", "timing", "doctor", "progress", "catalogue"),
+    ("gate", "timing", "doctor", "catalogue"),
     ("report", "study"),
     ("fitting", "training", "shrinking"),
     ("cli",),

@@ -18,9 +18,10 @@ from torch import nn
 
 from benchmarks import minutes
 from benchmarks.minutes import OTHERS, OURS, SAME, Cell, main
+from swiftlet.candidates import Candidate
 from swiftlet.check import wilson
 from swiftlet.errors import BadInput
-from swiftlet.plan import Candidate, Plan, Planned
+from swiftlet.plan import Plan, Planned
 from swiftlet.run import Run
 
 sys.modules.setdefault("tests.torchvision_ops", torchvision_ops)  # the benchmark's name for it; it can be had only once

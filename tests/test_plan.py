@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftlet.budget import Budget
+from swiftlet.candidates import Candidate, candidates_for, sides_for
 from swiftlet.errors import BadFile, Infeasible
-from swiftlet.plan import Candidate, Plan, candidates_for, make_plan, sides_for
+from swiftlet.plan import Plan, make_plan
 from swiftlet.recipes.glyphs import RECIPE as GLYPHS
 
 SMALL = tuple(

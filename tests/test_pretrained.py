@@ -27,12 +27,13 @@ from twins import logits, quietly, randomise
 
 from swiftlet import create_model, save_weights
 from swiftlet.budget import Budget
+from swiftlet.candidates import RECOMMENDED, candidates_for
 from swiftlet.cli import jobs
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput, MissingExtra
 from swiftlet.export.artifact import read_artifact
 from swiftlet.fitting import fit
-from swiftlet.plan import RECOMMENDED, Plan, candidates_for, make_plan
+from swiftlet.plan import Plan, make_plan
 from swiftlet.recipes.photos import RECIPE as PHOTOS
 from swiftlet.zoo.weights import bounded, hub
 from swiftlet.zoo.weights.load import LAYOUTS

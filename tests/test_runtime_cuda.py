@@ -10,7 +10,7 @@ from torch import nn
 
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile
-from swiftlet.plan import untrained_files
+from swiftlet.export.untrained import untrained_files
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.ceilings import MEASURED, ceilings
 from swiftlet.runtime.liven import livened

@@ -16,7 +16,7 @@ from torch._inductor.cpu_vec_isa import pick_vec_isa
 
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadFile, BadInput, MissingExtra
-from swiftlet.plan import untrained_files
+from swiftlet.export.untrained import untrained_files
 from swiftlet.runtime import RUNTIMES, get_runtime
 from swiftlet.runtime import cpu as cpu_module
 from swiftlet.runtime.base import Program

@@ -9,7 +9,7 @@ from torch import nn
 
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
-from swiftlet.plan import untrained_files
+from swiftlet.export.untrained import untrained_files
 from swiftlet.runtime.liven import livened, vanishing
 from swiftlet.zoo import create_model
 

@@ -274,7 +274,7 @@ def test_a_foreign_file_needs_no_source(photos: Path, run: Path, tmp_path: Path)
         file, photos, Budget(macs=10**9, max_drop=20), minutes=MINUTES, out=tmp_path / "o", contract=given, seed=3
     )
     assert result.network == "foreign" and result.precision == "int8" and "taken for" in result.notes[0]
-    assert result.parent_accuracy > 0.6
+    assert open_source(file, contract=given).contract == contract and result.parent_accuracy > 0.9
 
 
 def test_the_command_prints_the_ladder(

@@ -1,4 +1,4 @@
-"""The studies of what shrinks a network: sparse products, low rank, teachers, precision."""
+"""The studies of what shrinks a network: sparse products, low rank, teachers, precision, bytes of pruned weights."""
 
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.gate import ParityError
 from swiftlet.runtime.measurement import Measurement
-from swiftlet.study import distill, low_rank, precision, sparse, sparse_products
+from swiftlet.study import compression_curve, distill, low_rank, precision, sparse, sparse_products
 from swiftlet.study.bench import Bench, Timing
 from swiftlet.study.gemm import Products
 from swiftlet.study.trial import Arm, Figures, Lesson
@@ -264,3 +264,50 @@ def test_precision_on_planted_accuracies(
     assert found.effect is not None and found.effect.value == pytest.approx(4) and found.effect.low == pytest.approx(4)
     if verdict == "holds":
         drawn(precision, found)
+
+
+def test_compression_curve_measures_every_stage(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression_curve, "DENSITIES", (1.0, 0.2))
+    torch.manual_seed(0)
+    model = create_model("mobilenet_v1", width=0.125, stem_stride=1, num_classes=2).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    seen = compression_curve.measure(4, model, lesson)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    floats = seen["floats bytes"]
+    pruned, shared, coded, container = (seen[f"0.2 {stage} bytes"] for stage in compression_curve.STAGES[1:])
+    assert floats > pruned > shared > coded and container < shared
+    assert seen["1 container bytes"] < 0.25 * floats and container < 0.5 * seen["1 container bytes"]
+    assert all(0 <= value <= 100 for name, value in seen.items() if name.endswith("accuracy"))
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.1, "holds"), (2.0, "fails"), (0.5, "cannot tell")])
+def test_compression_curve_on_planted_accuracies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loss: float, verdict: str
+) -> None:
+    random = np.random.default_rng(0)
+
+    def planted(self: Lab, arms: list[Arm], *, side: int) -> Trials:
+        found = []
+        for _ in range(3):
+            figures: Figures = {"accuracy": 79.0, "control accuracy": 80 + random.normal(0, 0.03), "floats bytes": 1e5}
+            for density in compression_curve.DENSITIES:
+                lost = loss if density == 0.33 else 9.0 if density < 0.33 else 0.0
+                figures[f"{density:g} pruned accuracy"] = 80.0
+                figures[f"{density:g} shared accuracy"] = 80 - lost + random.normal(0, 0.03)
+                figures |= {f"{density:g} {stage} bytes": 3e4 * density for stage in compression_curve.STAGES[1:]}
+            found.append(figures)
+        return trials([arm.label for arm in arms], found)
+
+    monkeypatch.setattr(Lab, "trials", planted)
+    found = compression_curve.run(Lab(data=tmp_path, folder=tmp_path))
+    assert found.verdict == verdict and "33 % of its weights" in found.sentence, found.sentence
+    assert found.effect is not None and found.effect.value == pytest.approx(1e5 / 3e4 / 0.33)
+    if verdict == "holds":
+        drawn(compression_curve, found)
+
+
+def test_compression_curve_fails_where_nothing_is_small_enough() -> None:
+    none = Gain(0.0, -0.1, 0.1)
+    curve = [compression_curve.Point(density, none, 3 / density**0.3) for density in compression_curve.DENSITIES]
+    verdict, at = compression_curve.judged(curve)
+    assert verdict == "fails" and at.density == 0.1 and compression_curve.lossless(curve) == at

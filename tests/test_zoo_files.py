@@ -10,7 +10,7 @@ from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.cost.count import count_model, count_onnx
 from swiftlet.data.contract import InputContract
-from swiftlet.export.onnx import contract_grid, export_onnx
+from swiftlet.export.onnx import export_onnx
 from swiftlet.runtime import get_runtime
 from swiftlet.zoo import card, create_model, list_models
 
@@ -28,7 +28,7 @@ def test_export_parity_and_int8(name, arguments):
     model = create_model(name, **{"width": 0.25, "num_classes": 6, "in_channels": 3} | arguments)
     plain, _ = deployed(settled(model, noise, contract))
     images = torch.from_numpy(contract.normalise(noise))
-    scale, zero = contract_grid(contract)
+    scale, zero = contract.grid
     integer, record = quantize(plain, [images], input_scale=scale, input_zero_point=zero)
     assert not record.skipped  # every layer got its grid
     for precision, network in (("float32", plain), ("int8", integer)):

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from swiftlet.budget import Cost
-from swiftlet.plan import Candidate, Plan, Planned
+from swiftlet.candidates import Candidate
+from swiftlet.plan import Plan, Planned
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 50, 40), "yellow": (220, 200, 50)}
 

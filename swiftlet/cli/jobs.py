@@ -93,10 +93,11 @@ def plan(
     json_: options.Json = False,
 ) -> int:
     """Without any training: what is feasible under the budget, measured, and what fit would train."""
+    from swiftlet.candidates import candidates_for
     from swiftlet.data.photos import load_photos
     from swiftlet.files import write_json
     from swiftlet.fitting import recipe_of
-    from swiftlet.plan import candidates_for, make_plan
+    from swiftlet.plan import make_plan
     from swiftlet.progress import bars
 
     budget = options.budget(max_ms, max_kb, max_mmacs)

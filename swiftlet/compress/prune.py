@@ -4,7 +4,7 @@ import copy
 import operator
 import re
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -32,6 +32,7 @@ def prune_channels(
     scope: Scope = "uniform",
     round_to: int = 1,
     seed: int = 0,
+    scores: Mapping[str, Tensor] | None = None,
 ) -> tuple[fx.GraphModule, Record]:
     """Return a copy without the least important output channels of its convolutions and hidden Linear layers.
 
@@ -43,9 +44,9 @@ def prune_channels(
     the record names the layers that kept all channels, and why.
 
     `keep` in (0, 1] is the share that stays: of each layer ("uniform"), or of all channels that can go, whichever they
-    are ("global"). For `importance` see `importances`. Widths are rounded to multiples of `round_to`, at least one; a
-    narrower layer stays. Layers that a chunk, a shuffle or a group ties to each other keep one share, the nearest to
-    `keep` for which the remaining channels still go where they went.
+    are ("global"). For `importance` and `scores` see `importances`. Widths are rounded to multiples of `round_to`, at
+    least one; a narrower layer stays. Layers that a chunk, a shuffle or a group ties to each other keep one share, the
+    nearest to `keep` for which the remaining channels still go where they went.
 
     The record's "kept" lists, for the layer that first makes them, the channels that stayed: enough to do the same to
     a fresh network (`rebuild`). BatchNorm's statistics do not fit the narrower network: recalibrate them.
@@ -58,7 +59,7 @@ def prune_channels(
     for name, value, known in (("importance", importance, Importance), ("scope", scope, Scope)):
         if value not in get_args(known):
             raise BadInput(f"prune_channels: {name}={value!r} must be {' or '.join(map(repr, get_args(known)))}")
-    return _Pruner(model, example_shape, importance, seed).prune(keep, scope, round_to)
+    return _Pruner(model, example_shape, importance, seed, scores).prune(keep, scope, round_to)
 
 
 def prune_to(
@@ -73,6 +74,7 @@ def prune_to(
     scope: Scope = "uniform",
     round_to: int = 1,
     seed: int = 0,
+    scores: Mapping[str, Tensor] | None = None,
 ) -> tuple[fx.GraphModule, Record]:
     """As prune_channels, with the largest `keep` that meets one limit: `macs` or `params` of one image, as count_model
     counts them, or `limit` in the unit of what `measure` says of a network (its milliseconds, the bytes of its file).
@@ -81,7 +83,7 @@ def prune_to(
     narrower one is, naming the smallest.
     """
     cost_of, most = _goal(example_shape, macs, params, limit, measure)
-    pruner, whole = _Pruner(model, example_shape, importance, seed), cost_of(model)
+    pruner, whole = _Pruner(model, example_shape, importance, seed, scores), cost_of(model)
     if whole <= most:
         raise NothingToDo(f"prune_to: the network has {whole:,}, which is within the limit of {most:,} already")
     best: tuple[fx.GraphModule, Record] | None = None
@@ -125,10 +127,17 @@ def rebuild(model: nn.Module, record: Record) -> fx.GraphModule:
 class _Pruner:
     """What does not change from one `keep` to the next."""
 
-    def __init__(self, model: nn.Module, example_shape: Sequence[int], importance: Importance, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        example_shape: Sequence[int],
+        importance: Importance,
+        seed: int,
+        scores: Mapping[str, Tensor] | None,
+    ) -> None:
         self.arguments = {"example_shape": list(example_shape), "importance": importance, "seed": seed}
         self.channels = Channels(trace(model), example_shape)
-        self.scores = importances(self.channels, importance, seed)
+        self.scores = importances(self.channels, importance, seed, scores)
         self.families = families(self.channels)
         self.reasons = {family: _why_whole(family, self.channels, self.scores) for family in self.families}
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from swiftlet.data.duplicates import Groups, find_groups, thumbnail
 from swiftlet.data.listing import SPLITS, Listing, SetAside
-from swiftlet.data.pool import Progress, each
+from swiftlet.data.pool import each
 from swiftlet.errors import BadImage, BadPhotos
+from swiftlet.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,14 @@ class InputContract:
         out /= np.array(self.std, np.float32)
         return out.transpose(0, 3, 1, 2)
 
+    @property
+    def grid(self) -> tuple[float, int] | None:
+        """(scale, zero point) of normalised pixels if one uint8 grid serves all channels exactly, else None."""
+        whole = float(self.mean[0]).is_integer() and 0 <= self.mean[0] <= 255
+        if len(set(self.mean)) > 1 or len(set(self.std)) > 1 or not whole:
+            return None
+        return 1 / self.std[0], int(self.mean[0])
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 

@@ -14,11 +14,11 @@ from swiftlet.data.digits import list_digits
 from swiftlet.data.folder import list_folder
 from swiftlet.data.listing import SPLITS, Listing, SetAside
 from swiftlet.data.npz import list_npz
-from swiftlet.data.pool import Progress
 from swiftlet.data.shard_reader import list_shards, open_shards, place_of
 from swiftlet.data.shard_tar import list_tars
 from swiftlet.data.split import SealedSplit, Split
 from swiftlet.errors import BadPhotos
+from swiftlet.progress import Progress
 
 __all__ = ["Audit", "Duplicate", "Photos", "SealedSplit", "SetAside", "Split", "load_labelled", "load_photos"]
 

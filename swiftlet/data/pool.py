@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from swiftlet.errors import BadInput
+from swiftlet.progress import Progress
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]  # (stage, done, total), always called from the caller's thread
 CHUNK = 64
 
 

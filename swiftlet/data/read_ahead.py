@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from swiftlet.data.contract import InputContract
 from swiftlet.data.memory import check_memory
-from swiftlet.data.pool import Progress
 from swiftlet.data.split import QUICK, Split
 from swiftlet.errors import BadPhotos
+from swiftlet.progress import Progress
 
 Pixels = npt.NDArray[np.uint8]
 BATCH = 256

@@ -21,11 +21,11 @@ from swiftlet.data.audit import Audit, Seen, report
 from swiftlet.data.clean import Cleaned
 from swiftlet.data.listing import SPLITS, SetAside
 from swiftlet.data.photos import dealt, list_source
-from swiftlet.data.pool import Progress
 from swiftlet.data.shard_index import INDEX, MAX_SHARD, ROW, SHARD_NAME, TABLE, Index, Shard
 from swiftlet.data.shard_tar import Writer
 from swiftlet.errors import BadImage, BadInput, BadPhotos
 from swiftlet.files import write_atomically
+from swiftlet.progress import Progress
 
 MANIFEST = "manifest.jsonl"
 UNFINISHED = "unfinished"  # lies in the folder until the index does

@@ -13,9 +13,10 @@ from PIL import Image
 from swiftlet.data.contract import InputContract
 from swiftlet.data.listing import Pictures
 from swiftlet.data.memory import check_memory
-from swiftlet.data.pool import Progress, each
+from swiftlet.data.pool import each
 from swiftlet.errors import BadFile, BadImage, BadInput, BadPhotos
 from swiftlet.files import write_json
+from swiftlet.progress import Progress
 
 QUICK = 2  # times the side: at 1, pixels would differ two to three times as much
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from swiftlet.candidates import candidates_for
 from swiftlet.data.photos import Photos
 from swiftlet.errors import BadInput
 from swiftlet.fitting.workplace import Workplace, facts_for_recipe
-from swiftlet.plan import Plan, candidates_for, make_plan
+from swiftlet.plan import Plan, make_plan
 from swiftlet.recipes.choose import choose
 from swiftlet.train.recipe import Recipe
 from swiftlet.zoo.weights.facts import facts_of

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from swiftlet.candidates import Candidate
 from swiftlet.check import load_classifier, score
 from swiftlet.export.artifact import Artifact
 from swiftlet.files import write_atomically
 from swiftlet.fitting.workplace import Workplace
 from swiftlet.gate import CALIBRATION, Passed, gate, with_figures
-from swiftlet.plan import Candidate
 from swiftlet.quantizing import Calibration, Way
 
 RESCUED = ".rescued"  # at the end of the name of an offer that rescue.py made once more

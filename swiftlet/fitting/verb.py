@@ -12,7 +12,8 @@ from swiftlet.fitting.layout import lay_out
 from swiftlet.fitting.result import Result
 from swiftlet.fitting.rounds import train
 from swiftlet.fitting.workplace import Workplace
-from swiftlet.plan import Plan, Progress
+from swiftlet.plan import Plan
+from swiftlet.progress import Progress
 from swiftlet.run import Run
 from swiftlet.signals import interruptible, terminable
 

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from torch import nn
 
 from swiftlet.budget import Budget
+from swiftlet.candidates import Candidate
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.errors import BadFile
-from swiftlet.plan import Candidate, Plan, Progress
+from swiftlet.plan import Plan
+from swiftlet.progress import Progress
 from swiftlet.recipes import scaled
 from swiftlet.recipes.choose import choose, looks_grey
 from swiftlet.run import Run

@@ -11,7 +11,7 @@ import random
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,8 +22,7 @@ from swiftlet.pack.error import CODES, HEADER_AT, ContainerError
 from swiftlet.pack.format import read_container, seal, write_container
 from swiftlet.pack.onnx import unpack_onnx
 from swiftlet.pack.reader import unpack_tensors
-
-Progress = Callable[[str, int, int], None]  # what, done, total
+from swiftlet.progress import Progress
 
 MAX_SECONDS = 1.0
 SPARE_BYTES = 16 << 20

@@ -17,8 +17,9 @@ from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.compress.blocks import drop_blocks
 from swiftlet.compress.record import Record
 from swiftlet.errors import Infeasible, NothingToDo
+from swiftlet.runtime.race import compare
 from swiftlet.shrinking.few_bits import bits_that_fit, offer_few_bits, stage_of
-from swiftlet.shrinking.narrow import SPARE, limits, pruned, with_gradients
+from swiftlet.shrinking.narrow import SPARE, limits, pruned, scores_of
 from swiftlet.shrinking.offers import Offer, holding, offer
 from swiftlet.shrinking.shallow import Blocks, find_blocks
 from swiftlet.shrinking.teach import engine_of, teach
@@ -26,7 +27,7 @@ from swiftlet.shrinking.workplace import Workplace
 
 RUNGS = 4  # that there is time for without a limit
 TAUGHT = 0.7  # share of a rung's seconds that goes to steps; the rest to files and the gate
-PAYS = 0.98  # of the bytes or milliseconds: a step that leaves more of all of them is undone
+PAYS = 0.98  # of the bytes: a step that leaves more of them must be faster
 LAST = 0.5  # of a rung's seconds: what the last step, fewer bits, needs
 CLOSE = 1.2  # times the multiply-adds of a stage that failed: between them there is nothing to look for
 
@@ -48,17 +49,18 @@ class Stage(NamedTuple):
     @property
     def option(self) -> dict[str, Any]:
         """The file that stands."""
-        found: dict[str, Any] = self.offer["options"][holding(self.offer)]
+        found: dict[str, Any] = self.offer["options"][self.precision]
         return found
 
-    def after(self, before: "Stage") -> "Stage":
-        """The same, undone if it is neither smaller nor faster than what stood before."""
-        if not self.stands:
-            return self
-        old, new = before.option["cost"], self.option["cost"]
-        if any(new[gain] < PAYS * old[gain] for gain in ("size_bytes", "packed_bytes", "latency_ms")):
-            return self
-        return self._replace(undone="neither smaller nor faster than the step before")
+    @property
+    def precision(self) -> str:
+        """Of the file that stands, or of the int8 one if none does."""
+        return holding(self.offer) or "int8"
+
+    @property
+    def file(self) -> str:
+        """Its name in train/."""
+        return f"{self.name}.{self.precision}.onnx"
 
 
 @dataclass
@@ -136,7 +138,7 @@ class Ladder:
                 network.requires_grad_(True)
                 recalibrate(network, place.calibration.images)
                 self._taught(name, network, (record,), f"teaching {step}", seconds)
-            stage = Stage(name, step, offer(place, name, seconds), name).after(parent)
+            stage = self._paying(Stage(name, step, offer(place, name, seconds), name), parent)
             yield stage
             if stage.stands:
                 return
@@ -167,8 +169,8 @@ class Ladder:
             place.progress(f"pruning to {limit / 1e6:.2f} M multiply-adds", 0, 0)
             network, records = place.network(before.name)
             try:
-                graded = with_gradients(place, network)
-                narrow, record = pruned(place, graded, above=above, measure=place.macs, limit=limit)
+                scores = scores_of(place, network)
+                narrow, record = pruned(place, network, scores, above=above, measure=place.macs, limit=limit)
             except (NothingToDo, Infeasible):
                 return None
             if place.macs(narrow) <= above:
@@ -176,7 +178,7 @@ class Ladder:
             recalibrate(narrow, place.calibration.images)  # what was cut out is missing from the statistics
             self._taught(name, narrow, (*records, record), f"teaching {limit / 1e6:.2f} M multiply-adds", seconds)
         step = f"pruned to {100 * limit / place.whole:.0f} %"
-        return Stage(name, step, offer(place, name, seconds), name).after(before)
+        return self._paying(Stage(name, step, offer(place, name, seconds), name), before)
 
     def _taught(self, name: str, model: nn.Module, records: tuple[Record, ...], what: str, seconds: float) -> None:
         teach(self.place, name, model, TAUGHT * seconds, what, engine=engine_of(self.place, seconds))
@@ -188,10 +190,27 @@ class Ladder:
             return
         for bits in bits_that_fit(self.place, before.name, before.offer):
             found = offer_few_bits(self.place, before.name, bits, self._coding_seconds)
-            stage = Stage(stage_of(before.name, bits), f"weights of {bits} bits", found, before.float32).after(before)
+            coded = Stage(stage_of(before.name, bits), f"weights of {bits} bits", found, before.float32)
+            stage = self._paying(coded, before)
             yield stage
             if found["chosen"] or not stage.stands:
                 return
+
+    def _paying(self, stage: Stage, before: Stage) -> Stage:
+        """The same, undone if it is neither smaller than what stood before nor surely faster, in one race of both."""
+        if not stage.stands:
+            return stage
+        costs = before.option["cost"], stage.option["cost"]
+        if any(costs[1][size] < PAYS * costs[0][size] for size in ("size_bytes", "packed_bytes")):
+            return stage
+
+        def race() -> dict[str, object]:
+            old, new = self.place.raced((before.file, stage.file))
+            return {"surely": compare(old.rounds_ms, new.rounds_ms)[2] < 1}
+
+        if self.place.run.once(f"{stage.name}.faster", race)["surely"]:
+            return stage
+        return stage._replace(undone="neither smaller nor faster than the step before")
 
     # --- when to stop -------------------------------------------------------------------------------------------------
 

@@ -3,26 +3,28 @@
 Bytes and milliseconds do not depend on training, so what fits is known before anything is trained.
 """
 
-import copy
 from bisect import bisect_left
 from dataclasses import replace
 from math import ceil, log
 from typing import Any
 
 import torch
-from torch import fx, nn
-from torch.nn import functional as F
+from torch import Tensor, fx, nn
 
 from swiftlet.check import measured_cost
+from swiftlet.compress.importance import taylor_scores
 from swiftlet.compress.prune import prune_channels, prune_to
 from swiftlet.compress.record import Record
 from swiftlet.errors import Infeasible, NothingToDo
+from swiftlet.export.untrained import untrained_files
 from swiftlet.pack.onnx import pack_onnx
-from swiftlet.plan import METADATA_BYTES, untrained_files
+from swiftlet.plan import METADATA_BYTES
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.few_bits import BITS, few_bits_file
 from swiftlet.shrinking.workplace import BATCH, Workplace
+
+Scores = dict[str, Tensor]
 
 NARROWER, MOST_RUNGS = 0.6, 6  # of the multiply-adds, from one rung to the next
 SPARE, MARGIN = 3, 0.9  # rungs that follow should a file be larger or slower than an untrained one was, and their step
@@ -52,13 +54,13 @@ def _limits(place: Workplace, model: nn.Module) -> list[int]:
 
 def _share_that_fits(place: Workplace, model: nn.Module) -> float:
     """The largest share of the multiply-adds, by the grid. Raises Infeasible."""
-    graded = with_gradients(place, model)
+    scores = scores_of(place, model)
     shares: dict[float, float] = {}
 
     def fits(keep: float) -> bool:
         place.progress(f"looking for what fits, {100 * keep:.0f} % of the channels", 0, 0)
         try:
-            narrow = pruned(place, graded, keep=keep)[0] if keep < 1 else model
+            narrow = pruned(place, model, scores, keep=keep)[0] if keep < 1 else model
         except NothingToDo:
             narrow = model
         shares[keep] = place.macs(narrow) / place.macs(model)
@@ -97,13 +99,14 @@ def rounding(place: Workplace) -> int:
 
 
 def _rounding(place: Workplace) -> int:
-    graded = with_gradients(place, place.source.model)
+    model = place.source.model
+    scores = scores_of(place, model)
     runtime, threads = place.budget.runtime or "onnxruntime", place.budget.threads
     contestants, counted = {}, {}
     for channels in ROUND_TO:
         place.progress(f"timing widths in multiples of {channels}", 0, 0)
         try:
-            narrow, _ = _cut(place, graded, channels, measure=place.macs, limit=NARROWER * place.whole)
+            narrow, _ = _cut(place, model, scores, channels, measure=place.macs, limit=NARROWER * place.whole)
         except (NothingToDo, Infeasible):
             continue
         if channels > 1 and place.macs(narrow) < NEAR * NARROWER * place.whole:
@@ -118,32 +121,33 @@ def _rounding(place: Workplace) -> int:
     return next(c for c in speed if speed[c] * ALIKE >= max(speed.values()))
 
 
-def pruned(place: Workplace, graded: nn.Module, *, above: int = 0, **goal: Any) -> tuple[fx.GraphModule, Record]:
-    """Each layer to the same share of its channels, those that change the loss most, to first order; in multiples of
-    rounding() channels, or of fewer where that would miss the goal by much or leave no more multiply-adds than `above`.
+def pruned(
+    place: Workplace, model: nn.Module, scores: Scores, *, above: int = 0, **goal: Any
+) -> tuple[fx.GraphModule, Record]:
+    """Without the channels of all layers that change the loss least, to first order; in multiples of rounding()
+    channels, or of fewer where that would miss the goal by much or leave no more multiply-adds than `above`.
     Raises Infeasible or NothingToDo."""
     least = max(above, NEAR * goal.get("limit", 0))
     for channels in [c for c in reversed(ROUND_TO) if 1 < c <= rounding(place)]:
         try:
-            found = _cut(place, graded, channels, **goal)
+            found = _cut(place, model, scores, channels, **goal)
         except (NothingToDo, Infeasible):
             continue
         if place.macs(found[0]) > least:
             return found
-    return _cut(place, graded, 1, **goal)
+    return _cut(place, model, scores, 1, **goal)
 
 
-def _cut(place: Workplace, graded: nn.Module, channels: int, **goal: Any) -> tuple[fx.GraphModule, Record]:
+def _cut(
+    place: Workplace, model: nn.Module, scores: Scores, channels: int, **goal: Any
+) -> tuple[fx.GraphModule, Record]:
     prune = prune_channels if "keep" in goal else prune_to
-    return prune(graded, place.shape, importance="taylor", scope="uniform", round_to=channels, **goal)
+    return prune(model, place.shape, importance="taylor", scores=scores, scope="global", round_to=channels, **goal)
 
 
-def with_gradients(place: Workplace, model: nn.Module) -> nn.Module:
-    """A copy with the gradients of the loss over some training pictures."""
-    graded = copy.deepcopy(model).eval().requires_grad_(True)
+def scores_of(place: Workplace, model: nn.Module) -> Scores:
+    """What its channels are worth on some training pictures."""
     pixels, labels = place.some_training(BATCH * TAYLOR_BATCHES)
-    for start in range(0, len(labels), BATCH):
-        images = torch.from_numpy(place.source.contract.normalise(pixels[start : start + BATCH]))
-        loss = F.cross_entropy(graded(images), torch.tensor(labels[start : start + BATCH]))
-        loss.backward()  # type: ignore[no-untyped-call]
-    return graded
+    batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
+    normalise = place.source.contract.normalise
+    return taylor_scores(model, ((torch.from_numpy(normalise(pixels[b])), torch.tensor(labels[b])) for b in batches))

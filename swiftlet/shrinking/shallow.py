@@ -6,7 +6,7 @@ from math import log
 from torch import nn
 
 from swiftlet.compress.blocks import drop_blocks, least_blocks, residual_blocks
-from swiftlet.plan import untrained_files
+from swiftlet.export.untrained import untrained_files
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.workplace import Workplace

@@ -113,7 +113,7 @@ def _of_onnx(file: Path, contract: InputContract | None) -> Source:
     notes: tuple[str, ...] = ()
     seen = imported.contract
     if seen is None:
-        seen = contract or replace(IMAGENET, side=height)
+        seen = replace(contract or IMAGENET, side=height)
         notes = (f"the file does not say what pixels it sees: taken for {seen}",)
     if imported.scores == "log_softmax":
         notes += ("the file gave logarithms of probabilities; what is delivered gives probabilities",)

@@ -24,6 +24,7 @@ from swiftlet.train.recipe import Recipe
 
 PROBE = 6  # steps that are timed to see how many fit into a number of seconds
 HEALING = 10  # times the rate of fine-tuning, where a cut left nothing of what had been learned; docs/log.md
+TEACHER = 0.5  # weight of what the network that came in answers; it may have more to learn itself: docs/log.md
 LONG, TRIAL = 100.0, 0.05  # seconds of a rung from which it pays to find the fastest engine, and the share for that
 
 
@@ -91,7 +92,7 @@ def healing(place: Workplace, model: nn.Module) -> Recipe:
     learned = log(place.source.classes) - place.loss_before
     lost = place.loss(model) - place.loss_before
     gone = max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
-    return replace(recipe, lr=recipe.lr * (1 + (HEALING - 1) * gone))
+    return replace(recipe, lr=recipe.lr * (1 + (HEALING - 1) * gone), teacher_weight=TEACHER)
 
 
 def _plan(place: Workplace, model: nn.Module, seconds: float, engine: Engine) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from swiftlet.files import write_atomically, write_json
 from swiftlet.gate import with_figures
 from swiftlet.pack.files import SUFFIX
 from swiftlet.pack.onnx import pack_onnx
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.report.build import build_report
 from swiftlet.report.gather import gather_ladder
 from swiftlet.run import Run
@@ -38,8 +38,8 @@ RACE_SECONDS = 2.0
 @dataclass(frozen=True, kw_only=True)
 class Rung:
     """One step down and what it bought, of the file in `precision`. accuracy: a share of 1 on the validation photos;
-    drop: points below the network that came in; packed_bytes: of the file in a container (swiftlet.pack); undone: why
-    the step does not stand, "" if it does; delivered: whether this is the file."""
+    drop: points below the network that came in; packed_bytes: of the file in a container (swiftlet.pack); p50_ms: of
+    one race of all rungs; undone: why the step does not stand, "" if it does; delivered: whether this is the file."""
 
     step: str
     precision: str
@@ -137,13 +137,17 @@ def deliver(place: Workplace) -> Shrunk:
     kept = [stage for stage in standing if stage.offer["chosen"]]
     best = kept[-1] if kept else min(standing, key=lambda stage: stage.option["cost"]["size_bytes"])
     shown = [(stages[0], "float32"), (stages[0]._replace(step="int8"), "int8")]
-    shown += [(stage, holding(stage.offer) or "int8") for stage in stages[1:]]
+    shown += [(stage, stage.precision) for stage in stages[1:]]
+    times = place.raced([f"{stage.name}.{precision}.onnx" for stage, precision in shown])
     delivered = best.name, holding(best.offer)
-    rungs = [_rung(place, stage, as_, delivered=(stage.name, as_) == delivered) for stage, as_ in shown]
+    rungs = [
+        _rung(place, stage, precision, time.p50_ms, delivered=(stage.name, precision) == delivered)
+        for (stage, precision), time in zip(shown, times, strict=True)
+    ]
     return _write(place, best, rungs)
 
 
-def _rung(place: Workplace, stage: Stage, precision: str, *, delivered: bool) -> Rung:
+def _rung(place: Workplace, stage: Stage, precision: str, p50_ms: float, *, delivered: bool) -> Rung:
     option = stage.offer["options"][precision]
     cost = option["cost"]
     how = {"quantize_best": ", best rounding", "finished": ", QAT"}
@@ -155,7 +159,7 @@ def _rung(place: Workplace, stage: Stage, precision: str, *, delivered: bool) ->
         macs=cost["macs"],
         size_bytes=cost["size_bytes"],
         packed_bytes=cost["packed_bytes"],
-        p50_ms=cost["latency_ms"],
+        p50_ms=p50_ms,
         seconds=round(stage.offer["seconds"], 1),
         undone=stage.undone or "; ".join(option["faults"]),
         delivered=delivered,

@@ -1,5 +1,6 @@
 """What every step of a shrinking needs: the run, the network that came in, the photos, and their pictures in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +17,18 @@ from swiftlet.compress.replay import replay
 from swiftlet.cost.count import count_model
 from swiftlet.data.photos import Photos
 from swiftlet.gate import CALIBRATION
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.quantizing import Calibration
 from swiftlet.run import Run
+from swiftlet.runtime import get_runtime
+from swiftlet.runtime.race import Contestant, Measurement, race
 from swiftlet.shrinking.source import Source
 from swiftlet.train.augment import canvas
 from swiftlet.train.checkpoint import load_checkpoint
 from swiftlet.train.loop import Pictures
 
 BATCH = 64  # pictures that are looked at together
+RACE_SECONDS = 1.0  # for each file
 LOOKED_AT = 256  # training pictures whose loss tells how much a network still knows
 
 
@@ -85,6 +89,15 @@ class Workplace:
         folder = self.run.folder / "train"
         folder.mkdir(exist_ok=True)
         return folder / name
+
+    def raced(self, files: Sequence[str]) -> tuple[Measurement, ...]:
+        """These files of train/ in one race: what was timed at another time, on a machine that does something else by
+        now, does not compare."""
+        runtime, threads = self.budget.runtime or "onnxruntime", self.budget.threads
+        contestants = [Contestant(f, get_runtime(runtime).load(self.path(f).read_bytes(), threads), runtime, threads)
+                       for f in files]  # fmt: skip
+        self.progress("timing the files against each other", 0, 0)
+        return race(contestants, seconds=RACE_SECONDS * len(files), batch=self.budget.batch)
 
     # --- how much of it is left ---------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ STUDIES = {
     "low-rank": "does low-rank factorization save time without losing accuracy? Needs --data",
     "distill": "does a small network learn more from a larger one? Needs --data",
     "precision": "what do fewer bits cost in accuracy, and save in bytes? Needs --data",
+    "compression-curve": "how small do pruning, sharing and coding make SqueezeNet and MobileNet? Needs --data",
     "deep-compression": "how small do pruning, sharing and entropy coding make LeNets? Needs --data mnist.npz",
 }
 
@@ -65,7 +66,7 @@ MINUTES = {
     "relu-collapse": 0.1,
     "macs-vs-ms": 3.5,
     "accelerator": 0.7,
-    "sparse": 1.0,
+    "sparse": 0.3,
     "deep-compression": 36.0,
 }
 

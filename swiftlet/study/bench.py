@@ -1,7 +1,7 @@
 """Time the cases of a study: every case on every runtime, interleaved in one race."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,13 +15,13 @@ from swiftlet.cost.count import count_model
 from swiftlet.cost.tally import Count
 from swiftlet.errors import BadFile, BadInput, MissingExtra
 from swiftlet.export.onnx import export_layers
+from swiftlet.progress import Progress
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.base import Array, Clock, Program
 from swiftlet.runtime.cuda import OnGpu
 from swiftlet.runtime.race import Contestant, Measurement, compare, race
 from swiftlet.runtime.torch import thread_count
 
-Progress = Callable[[str, int, int], None]
 Precision = Literal["float32", "int8"]
 TRAINING = ("torch", "torch-cuda", "torch-cuda-graph")  # the runtimes beside which the training step runs too
 

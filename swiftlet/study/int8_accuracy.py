@@ -6,7 +6,6 @@ import torch
 
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
-from swiftlet.export.onnx import contract_grid
 from swiftlet.study.trial import Figures, Lesson
 
 CALIBRATION, BATCH = 256, 64  # training pictures
@@ -23,7 +22,7 @@ def in_int8(model: torch.nn.Module, lesson: Lesson) -> Figures:
     contract = lesson.contract
     images = torch.from_numpy(contract.normalise(lesson.sample(CALIBRATION)))
     batches = images.split(BATCH)  # type: ignore[no-untyped-call]
-    scale, zero_point = contract_grid(contract) or (None, None)
+    scale, zero_point = contract.grid or (None, None)
     found = {}
     for way, how in WAYS.items():
         integer, _ = quantize(plain, batches, input_scale=scale, input_zero_point=zero_point, **how)

@@ -6,11 +6,12 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 
 from swiftlet.errors import BadInput
+from swiftlet.progress import Progress
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.base import check_usable
 from swiftlet.runtime.tables import FEWEST, Tables, fitted, place_of, tables_path
 from swiftlet.study.networks import families, random_network
-from swiftlet.study.visits import Progress, Reference, Visited, visit_all
+from swiftlet.study.visits import Reference, Visited, visit_all
 
 HELD_OUT = 1_000_000  # networks from this number on are never in the tables: they judge them
 PRECISIONS = ("float32", "float32", "int8")  # in turn

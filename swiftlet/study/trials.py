@@ -25,12 +25,12 @@ from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
 from swiftlet.errors import BadInput
+from swiftlet.progress import Progress
 from swiftlet.run import Run
 from swiftlet.study.finding import Cell, Table, Verdict, half_interval, judge
 from swiftlet.study.trial import Arm, Figures, Lesson, moment, network, seconds_per_step, train, train_teacher
 
 QUICK_STEPS, QUICK_PICTURES = 4, 256
-Progress = Callable[[str, int, int], None]
 
 
 class Gain(NamedTuple):

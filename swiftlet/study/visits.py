@@ -5,7 +5,7 @@ piece of work takes longer: two small convolutions are timed before and after ea
 what they take at best, within REST; of those that count the median is taken.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -19,7 +19,8 @@ from torch import nn
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.data.contract import InputContract
-from swiftlet.export.onnx import contract_grid, export_layers, export_onnx
+from swiftlet.export.onnx import export_layers, export_onnx
+from swiftlet.progress import Progress
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.base import Array, Program
 from swiftlet.runtime.denormals import flushed_denormals
@@ -28,8 +29,6 @@ from swiftlet.runtime.kernels import kernels, optimised
 from swiftlet.runtime.race import random_batch
 from swiftlet.runtime.tables import Timed
 from swiftlet.study.networks import Network
-
-Progress = Callable[[str, int, int], None]
 
 LEAST_VISITS = 3  # of each network, and then more to those with fewer than this many at rest
 VISIT_SECONDS = 0.05  # for the whole network; its kernels take about as long
@@ -138,7 +137,7 @@ def network_file(network: Network, precision: str) -> bytes:
     contract = InputContract(side=network.side)
     if precision == "int8":
         noise = np.random.default_rng(0).integers(0, 256, (1, network.side, network.side, 3), np.uint8)
-        scale, zero_point = contract_grid(contract) or (None, None)
+        scale, zero_point = contract.grid or (None, None)
         images = [torch.from_numpy(contract.normalise(noise))]
         plain, _ = quantize(plain, images, input_scale=scale, input_zero_point=zero_point)
     return export_onnx(plain, contract)

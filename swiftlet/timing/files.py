@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from swiftlet.errors import BadFile, BadInput
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.ceilings import Ceilings, ceilings
 from swiftlet.runtime.denormals import flushed_denormals

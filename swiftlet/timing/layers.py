@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swiftlet.errors import BadInput
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.runtime.ceilings import Ceilings, ceilings
 from swiftlet.runtime.denormals import flushed_denormals
 from swiftlet.runtime.machine import disturbance, machine, moment, others

@@ -10,7 +10,7 @@ import numpy as np
 from swiftlet.check import load_classifier
 from swiftlet.data.decode import FORMATS, open_photo
 from swiftlet.errors import BadImage, BadInput, BadPhotos
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.runtime.denormals import flushed_denormals
 from swiftlet.runtime.machine import disturbance, machine, moment, others
 from swiftlet.timing.entrants import Entry, admit, zeros

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from swiftlet._version import __version__
+from swiftlet.candidates import sides_for
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.errors import BadInput
-from swiftlet.plan import sides_for
 from swiftlet.recipes import get_recipe, scaled
 from swiftlet.recipes.choose import FINAL, PICTURE_MS, choose, looks_grey
 from swiftlet.train.recipe import Recipe

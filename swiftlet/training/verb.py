@@ -6,7 +6,7 @@ from typing import Any
 
 from swiftlet.data.photos import load_photos
 from swiftlet.data.shard_place import is_address
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.run import Run
 from swiftlet.signals import terminable
 from swiftlet.train.distributed import Compress, joined

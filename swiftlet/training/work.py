@@ -15,7 +15,7 @@ from torch import nn
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, Split
 from swiftlet.data.read_ahead import Pixels, ReadAhead, in_batches, pixels_of
-from swiftlet.plan import Progress
+from swiftlet.progress import Progress
 from swiftlet.run import Run
 from swiftlet.signals import Terminated, interruptible, stoppable
 from swiftlet.train.augment import canvas
