@@ -22,6 +22,7 @@ from swiftlet import quantizing
 from swiftlet.budget import Budget
 from swiftlet.check import check, load_classifier
 from swiftlet.cli import app
+from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.record import Record
 from swiftlet.compress.reparameterize import deployed
@@ -32,7 +33,7 @@ from swiftlet.errors import BadFile, BadInput, Infeasible
 from swiftlet.export.onnx import export_onnx
 from swiftlet.pack.onnx import unpack_onnx
 from swiftlet.run import Run
-from swiftlet.shrinking import ladder, narrow, offers, shallow, verb
+from swiftlet.shrinking import ladder, narrow, offers, verb, workplace
 from swiftlet.shrinking.source import open_source
 from swiftlet.shrinking.teach import healing, recipe_of
 from swiftlet.shrinking.verb import Shrunk, shrink
@@ -139,9 +140,12 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
 
     monkeypatch.setattr(offers, "gate", judged)
     monkeypatch.setattr(ladder, "TAUGHT", 0.03)  # of minutes that are long enough for a busy machine
+    monkeypatch.setattr(narrow, "GRID", (1.0, 0.6))
+    monkeypatch.setattr(narrow, "ROUND_TO", (1,))  # of these few channels more would not do
     result = shrink(run, photos, Budget(max_drop=100), minutes=4, out=tmp_path / "out")
     steps = [(rung.step, rung.undone) for rung in result.ladder]
-    assert steps[:4] == [("as it came", ""), ("int8", ""), ("pruned to 60 %", ""), ("pruned to 36 %", "planted")]
+    assert steps[:2] == [("as it came", ""), ("int8", "")] and [why for _, why in steps[2:4]] == ["", "planted"]
+    assert all(step.startswith("pruned to") for step, _ in steps[2:4])
     between, base, coded = result.ladder[4:-1], result.ladder[2], result.ladder[-1]
     macs = [rung.macs for rung in (result.ladder[3], *between, base)]  # half-way back to what stood, and again
     assert len(macs) > 2 and macs == sorted(set(macs)) and all(rung.undone for rung in between)
@@ -152,6 +156,24 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
     assert [r["name"] for r in manifest["records"]][-2:] == ["prepare_qat", "finished"]
     assert manifest["records"][-2]["arguments"]["bits"] == 4
     assert open_source(tmp_path / "out").network == "mobilenet_v1"  # the float32 file of the network before it
+
+
+def test_a_rung_is_as_deep_as_teaching_can_heal(run: Path, photos: Path, tmp_path: Path) -> None:
+    source = open_source(run)
+    data = load_photos(photos, seed=3)
+    limits = []
+    for points in (0.01, 0.5, 5.0):
+        with Run(tmp_path / str(points)) as stages:
+            place = Workplace(stages, source, data, Budget(max_drop=points), 1.0, 3, lambda *_: None)
+            limits.append(narrow.mild_limit(place, "parent", source.model))
+            if limits[-1] is not None:
+                scores = narrow.scores_of(place, source.model)
+                cut, _ = narrow.pruned(place, source.model, scores, measure=place.macs, limit=limits[-1])
+                recalibrate(cut, place.calibration.images)
+                assert place.gone(place.loss(cut)) < 1.5 * place.mild
+    whole = count_model(source.model, (3, 16, 16)).cost.macs
+    found = [whole if limit is None else limit for limit in limits]
+    assert found == sorted(found, reverse=True) and found[2] < found[0]
 
 
 def test_the_rate_goes_with_what_was_lost(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -185,7 +207,7 @@ def test_a_download_too_large_is_coded_with_fewer_bits(run: Path, photos: Path, 
 def test_blocks_go_before_channels_where_more_than_bytes_are_over(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shallow, "MILD", 100)  # none of an untrained network's blocks costs so much
+    monkeypatch.setattr(workplace, "HEALED", 100)  # none of an untrained network's blocks costs so much
     model = create_model("resnet18", width=0.0625, small_input=True, num_classes=4)
     contract = InputContract(side=16)
     save_weights(model, tmp_path / "resnet.safetensors", contract=contract, licence="none")

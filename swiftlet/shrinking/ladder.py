@@ -19,7 +19,7 @@ from swiftlet.compress.record import Record
 from swiftlet.errors import Infeasible, NothingToDo
 from swiftlet.runtime.race import compare
 from swiftlet.shrinking.few_bits import bits_that_fit, offer_few_bits, stage_of
-from swiftlet.shrinking.narrow import SPARE, limits, pruned, scores_of
+from swiftlet.shrinking.narrow import SPARE, limits, mild_limit, pruned, scores_of
 from swiftlet.shrinking.offers import Offer, holding, offer
 from swiftlet.shrinking.shallow import Blocks, find_blocks
 from swiftlet.shrinking.teach import engine_of, teach
@@ -29,7 +29,7 @@ RUNGS = 4  # that there is time for without a limit
 TAUGHT = 0.7  # share of a rung's seconds that goes to steps; the rest to files and the gate
 PAYS = 0.98  # of the bytes: a step that leaves more of them must be faster
 LAST = 0.5  # of a rung's seconds: what the last step, fewer bits, needs
-CLOSE = 1.2  # times the multiply-adds of a stage that failed: between them there is nothing to look for
+WORTH = 0.9  # of the multiply-adds of the stage before: a rung that leaves more is not worth its time
 
 
 class Stage(NamedTuple):
@@ -80,39 +80,51 @@ class Ladder:
             good = blocks if blocks.stands else good
         if self._enough(good, 0):
             return
+        if not place.limited:
+            yield from self._while_it_holds(good)
+            return
         try:
             below = limits(place, good.name, place.network(good.name)[0])
         except Infeasible:
             if place.run.stored("shallow") is None:
                 raise
             return  # blocks had to go, and their loss could not be healed
-        yield from self._down(good, below)
+        yield from self._to_the_budget(good, below)
 
-    def _down(self, good: Stage, below: list[int]) -> Iterator[Stage]:
-        """From a stage that stands to these multiply-adds, one after the other, and to fewer bits."""
-        number, failed = 0, None
-        while not failed and not self._enough(good, number):
+    def _to_the_budget(self, good: Stage, below: list[int]) -> Iterator[Stage]:
+        """From a stage that stands to these multiply-adds, one after the other; to fewer bits, if bytes are over."""
+        for number, limit in enumerate(below, 1):
             if self._over(good) == {"packed_bytes"}:
                 for coded in self._coded(good):
                     yield coded
                     if coded.offer["chosen"]:
                         return
-            if number == len(below):
-                break
-            number += 1
-            stage = self._narrower(f"narrow-{number}", good, below[number - 1], self._seconds(len(below) - number + 1))
+            stage = self._narrower(f"narrow-{number}", good, limit, self._seconds(len(below) - number + 1))
             if stage is None:
-                break
+                return
             yield stage
-            good, failed = (stage, None) if stage.stands else (good, stage)
-        if self.place.limited:
-            if failed and self._over(good) <= {"size_bytes", "packed_bytes"}:
-                yield from self._coded(good)
-            return
-        while failed and self._macs(good) > CLOSE * self._macs(failed) and not self._enough(good, number):
+            if not stage.stands:
+                if self._over(good) <= {"size_bytes", "packed_bytes"}:
+                    yield from self._coded(good)
+                return
+            good = stage
+            if self._enough(good, number):
+                return
+
+    def _while_it_holds(self, good: Stage) -> Iterator[Stage]:
+        """From a stage that stands as far as teaching can heal, again and again; half the way back from a stage that
+        lost too much; then to fewer bits."""
+        number, failed = 0, None
+        while not self._enough(good, number):
             number += 1
-            between = round(sqrt(self._macs(good) * self._macs(failed)))
-            stage = self._narrower(f"narrow-{number}", good, between, self._seconds(1), above=self._macs(failed))
+            if failed is None:
+                limit = mild_limit(self.place, good.name, self.place.network(good.name)[0])
+            else:
+                limit = round(sqrt(self._macs(good) * self._macs(failed)))
+            if limit is None or limit > WORTH * self._macs(good):
+                break
+            above = self._macs(failed) if failed else 0
+            stage = self._narrower(f"narrow-{number}", good, limit, self._seconds(1), above=above)
             if stage is None:
                 break
             yield stage

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from swiftlet.check import measured_cost
+from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.compress.importance import taylor_scores
 from swiftlet.compress.prune import prune_channels, prune_to
 from swiftlet.compress.record import Record
@@ -26,7 +27,7 @@ from swiftlet.shrinking.workplace import BATCH, Workplace
 
 Scores = dict[str, Tensor]
 
-NARROWER, MOST_RUNGS = 0.6, 6  # of the multiply-adds, from one rung to the next
+NARROWER, MOST_RUNGS = 0.6, 6  # of the multiply-adds, from one rung to the next on the way to a budget
 SPARE, MARGIN = 3, 0.9  # rungs that follow should a file be larger or slower than an untrained one was, and their step
 GRID = tuple(round(1.0 - 0.05 * i, 2) for i in range(19))  # shares of channels that are tried for what fits
 ROUND_TO = (1, 4, 8, 16)  # channels
@@ -36,16 +37,41 @@ QUICK_SECONDS = 0.1
 TAYLOR_BATCHES = 8
 
 
+def mild_limit(place: Workplace, base: str, model: nn.Module) -> int | None:
+    """The fewest multiply-adds to which the network of stage `base` can be cut so that teaching can heal it. None if
+    the least cut is too deep already."""
+    found: int | None = place.run.once(f"{base}.mild", lambda: {"macs": _mild_limit(place, model)})["macs"]
+    return found
+
+
+def _mild_limit(place: Workplace, model: nn.Module) -> int | None:
+    scores = scores_of(place, model)
+    healable: list[int] = []
+
+    def too_deep(keep: float) -> bool:
+        place.progress(f"looking for what can be healed, {100 * keep:.0f} % of the channels", 0, 0)
+        try:
+            narrow = pruned(place, model, scores, keep=keep)[0]
+        except NothingToDo:
+            return False
+        recalibrate(narrow, place.calibration.images)
+        if place.gone(place.loss(narrow)) > place.mild:
+            return True
+        healable.append(place.macs(narrow))
+        return False
+
+    bisect_left(GRID[1:], True, key=too_deep)
+    return min(healable, default=None)
+
+
 def limits(place: Workplace, base: str, model: nn.Module) -> list[int]:
-    """Multiply-adds of the rungs below stage `base`, whose network `model` is, trained or not; SPARE of them are for a
-    budget that is missed. Raises Infeasible."""
+    """Multiply-adds of the rungs from stage `base`, whose network `model` is, trained or not, down to the budget; SPARE
+    of them are for a budget that is missed. Raises Infeasible."""
     return list(place.run.once(f"{base}.limits", lambda: {"macs": _limits(place, model)})["macs"])
 
 
 def _limits(place: Workplace, model: nn.Module) -> list[int]:
     whole = place.macs(model)
-    if not place.limited:
-        return [round(whole * NARROWER**i) for i in range(1, MOST_RUNGS + 1)]
     share = _share_that_fits(place, model)
     rungs = min(MOST_RUNGS, ceil(log(share) / log(NARROWER)))
     shares = [share ** (i / rungs) for i in range(1, rungs + 1)] + [share * MARGIN**i for i in range(1, SPARE + 1)]

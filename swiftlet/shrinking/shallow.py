@@ -1,7 +1,6 @@
 """Which residual blocks a network can best do without, before it is trained for it: least loss for most time."""
 
 from dataclasses import dataclass
-from math import log
 
 from torch import nn
 
@@ -13,12 +12,11 @@ from swiftlet.shrinking.workplace import Workplace
 
 RACE_SECONDS, LEAST = 0.3, 0.01  # of the race, for each file; share of the time below which a difference is noise
 MOST = 6  # blocks that are looked for: each takes the loss of a network for every block that is left
-MILD = 0.25  # of the loss of a guess: blocks that cost no more, untrained, are soon healed (docs/log.md)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """In the order in which they should go; the first `mild` hardly change the loss."""
+    """In the order in which they should go; what the first `mild` destroy can be healed."""
 
     order: tuple[str, ...]
     mild: int
@@ -41,9 +39,8 @@ def _find(place: Workplace) -> dict[str, object]:
 
     saved = _milliseconds(place, model)
     order = least_blocks(model, MOST, loss, saved)
-    most = place.loss_before + MILD * log(place.source.classes)
-    costs = [loss(drop_blocks(model, order[: i + 1])[0]) for i in range(len(order))]
-    mild = next((i for i, cost in enumerate(costs) if cost > most), len(order))
+    gone = [place.gone(loss(drop_blocks(model, order[: i + 1])[0])) for i in range(len(order))]
+    mild = next((i for i, share in enumerate(gone) if share > place.mild), len(order))
     return {"order": list(order), "mild": mild, "milliseconds": saved}
 
 

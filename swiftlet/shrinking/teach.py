@@ -5,7 +5,6 @@ import shutil
 import time
 import zlib
 from dataclasses import replace
-from math import log
 from typing import Any
 
 import numpy as np
@@ -89,9 +88,7 @@ def healing(place: Workplace, model: nn.Module) -> Recipe:
     recipe = recipe_of(place)
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return replace(recipe, clip=1.0)
-    learned = log(place.source.classes) - place.loss_before
-    lost = place.loss(model) - place.loss_before
-    gone = max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
+    gone = place.gone(place.loss(model))
     return replace(recipe, lr=recipe.lr * (1 + (HEALING - 1) * gone), teacher_weight=TEACHER)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from swiftlet.train.loop import Pictures
 
 BATCH = 64  # pictures that are looked at together
 RACE_SECONDS = 1.0  # for each file
+HEALED = 0.1  # of what was learned: a cut that destroys so much costs about a point after teaching (docs/log.md)
 LOOKED_AT = 256  # training pictures whose loss tells how much a network still knows
 
 
@@ -116,6 +118,16 @@ class Workplace:
     def loss_before(self) -> float:
         """Of the network that came in."""
         return self.loss(self.source.model)
+
+    def gone(self, loss: float) -> float:
+        """The share of what the network that came in had learned that one of this loss has not: 0 to 1."""
+        learned, lost = log(self.source.classes) - self.loss_before, loss - self.loss_before
+        return max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
+
+    @property
+    def mild(self) -> float:
+        """What a cut may destroy if teaching is to leave no more lost than is allowed."""
+        return HEALED * self.budget.max_drop
 
     @cached_property
     def _probe(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
