@@ -49,8 +49,8 @@ def taylor_scores(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
             F.cross_entropy(watched(images), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
         gradients: dict[str, Tensor] = {}  # a layer may be called more than once
         for path, gate in gates:
-            if gate.grad is not None:
-                gradients[path] = gradients.get(path, 0) + gate.grad.flatten(1)
+            grad = torch.zeros_like(gate) if gate.grad is None else gate.grad  # None: the loss does not depend on it
+            gradients[path] = gradients.get(path, 0) + grad.flatten(1)
         for path, of_each in gradients.items():
             totals[path] = totals.get(path, 0) + of_each.square().sum(0)
         count += len(labels)
