@@ -46,7 +46,7 @@ def mild_limit(place: Workplace, base: str, model: nn.Module) -> int | None:
 
 def _mild_limit(place: Workplace, model: nn.Module) -> int | None:
     scores = scores_of(place, model)
-    healable: list[int] = []
+    macs: dict[float, int] = {}
 
     def too_deep(keep: float) -> bool:
         place.progress(f"looking for what can be healed, {100 * keep:.0f} % of the channels", 0, 0)
@@ -55,13 +55,11 @@ def _mild_limit(place: Workplace, model: nn.Module) -> int | None:
         except NothingToDo:
             return False
         recalibrate(narrow, place.calibration.images)
-        if place.gone(place.loss(narrow)) > place.mild:
-            return True
-        healable.append(place.macs(narrow))
-        return False
+        macs[keep] = place.macs(narrow)
+        return place.gone(place.loss(narrow)) > place.mild
 
-    bisect_left(GRID[1:], True, key=too_deep)
-    return min(healable, default=None)
+    found = bisect_left(GRID, True, lo=1, key=too_deep)
+    return macs.get(GRID[found - 1])
 
 
 def limits(place: Workplace, base: str, model: nn.Module) -> list[int]:

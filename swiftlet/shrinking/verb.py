@@ -26,7 +26,7 @@ from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.ladder import Ladder, Stage
-from swiftlet.shrinking.offers import holding, reference_of
+from swiftlet.shrinking.offers import reference_of
 from swiftlet.shrinking.source import FLOAT, open_source
 from swiftlet.shrinking.teach import recipe_taken
 from swiftlet.shrinking.workplace import Workplace
@@ -139,7 +139,7 @@ def deliver(place: Workplace) -> Shrunk:
     shown = [(stages[0], "float32"), (stages[0]._replace(step="int8"), "int8")]
     shown += [(stage, stage.precision) for stage in stages[1:]]
     times = place.raced([f"{stage.name}.{precision}.onnx" for stage, precision in shown])
-    delivered = best.name, holding(best.offer)
+    delivered = best.name, best.precision
     rungs = [
         _rung(place, stage, precision, time.p50_ms, delivered=(stage.name, precision) == delivered)
         for (stage, precision), time in zip(shown, times, strict=True)
@@ -169,8 +169,7 @@ def _rung(place: Workplace, stage: Stage, precision: str, p50_ms: float, *, deli
 def _write(place: Workplace, best: Stage, rungs: list[Rung]) -> Shrunk:
     run, budget, contract = place.run, place.budget, place.source.contract
     runtime, threads, folder = budget.runtime or "onnxruntime", budget.threads, place.run.folder
-    precision = holding(best.offer)
-    assert precision is not None  # it stands
+    precision = best.precision
     place.progress("measuring the file that is delivered", 0, 0)
     files = {
         "parent": place.path("parent.float32.onnx").read_bytes(),
