@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from swiftlet.data.digits import list_digits
 from swiftlet.errors import BadPhotos
-from swiftlet.study import deep_compression, prune_share
 from swiftlet.study.bench import Bench
-from swiftlet.study.coded_size import coded_size, file_bytes
-from swiftlet.study.deep_compression_lenets import SUBJECTS
 from swiftlet.study.finding import half_interval
-from swiftlet.study.prune_share import SIDE
+from swiftlet.study.trained import deep_compression, prune_share
+from swiftlet.study.trained.coded_size import coded_size, file_bytes
+from swiftlet.study.trained.deep_compression_lenets import SUBJECTS
+from swiftlet.study.trained.prune_share import SIDE
 from swiftlet.train.loop import Pictures
 from swiftlet.zoo import card
 

@@ -22,7 +22,7 @@ from swiftlet.study.bench import Bench, Case, Timing, TrainStep, ratio
 from swiftlet.study.finding import Finding, Table
 from swiftlet.study.page import png, write
 from swiftlet.study.run import run_study
-from swiftlet.study.separable import PUBLISHED as TABLE_2
+from swiftlet.study.timed.separable import PUBLISHED as TABLE_2
 
 ROUNDS = 9
 Cost = Callable[[Timing, Case | None], float]  # planted milliseconds; a program of the study's own has no case
@@ -97,7 +97,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, cost: Cost, noise: float = 0.0) -> No
         return tuple(Operation(name=node.name or node.output[0], op=node.op_type, ms=1.0) for node in nodes)
 
     monkeypatch.setattr(Bench, "times", times)
-    monkeypatch.setattr("swiftlet.study.separable.operations", one_ms_each)
+    monkeypatch.setattr("swiftlet.study.timed.separable.operations", one_ms_each)
 
 
 @pytest.fixture

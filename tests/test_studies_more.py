@@ -12,16 +12,17 @@ from swiftlet.catalogue import described
 from swiftlet.cost.count import count_model
 from swiftlet.cost.systolic import PASSES, Conv, SystolicArray, milliseconds, simulate
 from swiftlet.errors import BadInput
-from swiftlet.study import accelerator, get_study, macs_vs_ms, multipliers, relu_collapse, staircase
+from swiftlet.study import get_study
 from swiftlet.study.bench import Bench, Case, Timing
-from swiftlet.study.chip_blocks import CHANGES, blocks, fused_against_inverted
-from swiftlet.study.chip_layers import chip_layers
 from swiftlet.study.chunks import race_in_chunks
 from swiftlet.study.finding import Table
-from swiftlet.study.labels import label_points
-from swiftlet.study.multipliers import Exponents
-from swiftlet.study.ranks import predictors, spearman, spread
-from swiftlet.study.steps import find_steps, multiples
+from swiftlet.study.timed import accelerator, macs_vs_ms, multipliers, relu_collapse, staircase
+from swiftlet.study.timed.chip_blocks import CHANGES, blocks, fused_against_inverted
+from swiftlet.study.timed.chip_layers import chip_layers
+from swiftlet.study.timed.labels import label_points
+from swiftlet.study.timed.multipliers import Exponents
+from swiftlet.study.timed.ranks import predictors, spearman, spread
+from swiftlet.study.timed.steps import find_steps, multiples
 from swiftlet.zoo import card, create_model
 
 COUNTS = [*range(32, 81), *range(96, 145)]

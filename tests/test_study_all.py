@@ -20,13 +20,14 @@ from test_cli import run as command
 
 from swiftlet.errors import BadFile, BadInput, BadPhotos, MissingExtra
 from swiftlet.run import Run
-from swiftlet.study import MINUTES, STUDIES, get_study, staircase
+from swiftlet.study import MINUTES, STUDIES, get_study
 from swiftlet.study.bench import Bench
-from swiftlet.study.deep_compression import Made, _smaller
 from swiftlet.study.finding import Effect, Finding, Table
 from swiftlet.study.overview import Strip, Survey, overview, strips, thumbnail
 from swiftlet.study.run import run_study, stored, taken_by
 from swiftlet.study.survey import ANYWAY, Need, choose, run_survey
+from swiftlet.study.timed import staircase
+from swiftlet.study.trained.deep_compression import Made, _smaller
 from swiftlet.study.trials import Lab
 
 BENCH = Bench(runtimes=("onnxruntime", "torch"), seconds=0.1)
@@ -75,7 +76,7 @@ class Planted:
         def of_data(bench: Bench, data: Path) -> Finding:
             return work()
 
-        module = ModuleType(f"swiftlet.study.{name}")
+        module = ModuleType(f"swiftlet.study.timed.{name}")
         module.run = {"bench": timed, "lab": trained, "data": of_data}[takes]  # type: ignore[attr-defined]
         patch.setitem(sys.modules, module.__name__, module)
         patch.setitem(STUDIES, name, f"is {name} better?")

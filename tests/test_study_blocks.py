@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
-from swiftlet.study import STUDIES, bypass, fire, get_study, shuffle, xception_order
-from swiftlet.study.claims import comparisons
+from swiftlet.study import STUDIES, get_study
 from swiftlet.study.finding import Finding
 from swiftlet.study.page import png
+from swiftlet.study.trained import bypass, fire, shuffle, xception_order
+from swiftlet.study.trained.claims import comparisons
 from swiftlet.study.trial import Arm, Lesson, moment, network
 from swiftlet.study.trials import Gain, Lab, Trials, average
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from swiftlet.cost.count import count
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
-from swiftlet.study import equal, families, ghost, map_pairs, maps, redundancy, thin_or_shallow
 from swiftlet.study.bench import Bench, Case, Timing
 from swiftlet.study.finding import Finding
+from swiftlet.study.trained import equal, families, ghost, map_pairs, maps, redundancy, thin_or_shallow
 from swiftlet.study.trial import Arm, Figures, Lesson
 from swiftlet.study.trials import Lab, Trials
 

@@ -17,12 +17,13 @@ from swiftlet.data.contract import InputContract
 from swiftlet.layers.conv_bn import conv_bn
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
-from swiftlet.study import STUDIES, activations_trained, dead_features, expansion, get_study, shortcut, v3_ends
+from swiftlet.study import STUDIES, get_study
 from swiftlet.study.bench import Bench
-from swiftlet.study.claims import together
 from swiftlet.study.finding import Finding
-from swiftlet.study.int8_accuracy import in_int8
 from swiftlet.study.page import png
+from swiftlet.study.trained import activations_trained, dead_features, expansion, shortcut, v3_ends
+from swiftlet.study.trained.claims import together
+from swiftlet.study.trained.int8_accuracy import in_int8
 from swiftlet.study.trial import Arm, Figures, Lesson, moment
 from swiftlet.study.trials import Gain, Lab, Trials
 

@@ -13,9 +13,10 @@ from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput
 from swiftlet.gate import ParityError
 from swiftlet.runtime.measurement import Measurement
-from swiftlet.study import compression_curve, distill, low_rank, precision, sparse, sparse_products
 from swiftlet.study.bench import Bench, Timing
-from swiftlet.study.gemm import Products
+from swiftlet.study.timed import sparse, sparse_products
+from swiftlet.study.timed.gemm import Products
+from swiftlet.study.trained import compression_curve, distill, low_rank, precision
 from swiftlet.study.trial import Arm, Figures, Lesson
 from swiftlet.study.trials import Gain, Lab, Trials
 from swiftlet.zoo import create_model

@@ -1,9 +1,9 @@
 """Experiments on the user's own machine: what the papers claim about cost and accuracy, measured here, with a verdict.
 
-A study is a short module with `run(...) -> Finding`, which takes `bench`, `lab` or both, and `draw(finding, figure)`.
-bench.py times its cases, trials.py trains its arms, finding.py is what it returns, page.py writes table, picture and
-page. Rows of a Finding are all that `draw` reads. survey.py runs all that fit into some minutes, overview.py orders
-what they found.
+A study is a short module in timed/ or trained/ with `run(...) -> Finding`, which takes `bench`, `lab` or both, and
+`draw(finding, figure)`. bench.py times its cases, trials.py trains its arms, finding.py is what it returns, page.py
+writes table, picture and page. Rows of a Finding are all that `draw` reads. survey.py runs all that fit into some
+minutes, overview.py orders what they found.
 """
 
 from importlib import import_module
@@ -11,8 +11,8 @@ from types import ModuleType
 
 from swiftlet.errors import BadInput
 
-# name on the command line -> the question that it answers; the module has the same name, with underscores
-STUDIES = {
+# name on the command line -> the question that it answers; modules have the same names, with underscores
+TIMED = {
     "g1": "do equal channel widths save time at equal MACs?",
     "g2": "do groups cost time at equal MACs?",
     "g3": "do fragments, in series or in parallel, cost time at equal MACs?",
@@ -28,6 +28,8 @@ STUDIES = {
     "macs-vs-ms": "do multiply-adds, or bytes moved, give the time of a network?",
     "accelerator": "what would an Edge TPU or a DSP make of these networks?",
     "sparse": "below which density is a sparse 1x1 convolution faster than the dense one?",
+}
+TRAINED = {
     "linear-bottleneck": "does an activation behind a narrow layer cost accuracy? Needs --data",
     "shortcut": "do shortcuts between thin ends beat those between wide ends? Needs --data",
     "expansion": "does the expansion factor matter at equal MACs? Needs --data",
@@ -48,6 +50,7 @@ STUDIES = {
     "compression-curve": "how small do pruning, sharing and coding make SqueezeNet and MobileNet? Needs --data",
     "deep-compression": "how small do pruning, sharing and entropy coding make LeNets? Needs --data mnist.npz",
 }
+STUDIES = TIMED | TRAINED
 
 # what a study takes that shares no minutes with others: on 2 cores, ONNX Runtime and PyTorch, 0.1 s for each case on
 # either (benchmarks/results/studies.json); only to tell what fits into a survey
@@ -75,4 +78,5 @@ def get_study(name: str) -> ModuleType:
     """The module of that name; BadInput lists the known ones."""
     if name not in STUDIES:
         raise BadInput(f"unknown study {name!r}; known: {', '.join(STUDIES)}; and `swiftlet study all`, `tables`")
-    return import_module(f"swiftlet.study.{name.replace('-', '_')}")
+    folder = "trained" if name in TRAINED else "timed"
+    return import_module(f"swiftlet.study.{folder}.{name.replace('-', '_')}")

@@ -24,12 +24,12 @@ from swiftlet.cost.systolic import (
 )  # fmt: skip
 from swiftlet.runtime.ceilings import ceilings
 from swiftlet.study.bench import Bench, Case, Precision, Timing, counted, ratio
-from swiftlet.study.chip_blocks import CHANGES, block_case, blocks, fused_against_inverted
-from swiftlet.study.chip_chart import ARRAY, DSP
-from swiftlet.study.chip_chart import draw as draw
-from swiftlet.study.chip_layers import chip_layers
 from swiftlet.study.finding import Finding, Table, Verdict
-from swiftlet.study.staircase import KINDS, in_integers, make_case
+from swiftlet.study.timed.chip_blocks import CHANGES, block_case, blocks, fused_against_inverted
+from swiftlet.study.timed.chip_chart import ARRAY, DSP
+from swiftlet.study.timed.chip_chart import draw as draw
+from swiftlet.study.timed.chip_layers import chip_layers
+from swiftlet.study.timed.staircase import KINDS, in_integers, make_case
 from swiftlet.zoo import card, create_model
 
 NETWORKS = (

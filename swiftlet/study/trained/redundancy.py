@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.study.chart import COLOURS
 from swiftlet.study.finding import Cell, Finding, Table, half_interval, judge
-from swiftlet.study.map_pairs import draw_pairs, pair_tables, shown_pairs
-from swiftlet.study.maps import best_r2, from_all, half_from_half, relations
+from swiftlet.study.trained.map_pairs import draw_pairs, pair_tables, shown_pairs
+from swiftlet.study.trained.maps import best_r2, from_all, half_from_half, relations
 from swiftlet.study.trial import Arm, Figures, Lesson
 from swiftlet.study.trials import Lab, Trials, gain
 from swiftlet.zoo import create_model

@@ -12,9 +12,9 @@ from torch import nn
 
 from swiftlet.study.bench import Bench, Case
 from swiftlet.study.chart import COLOURS, MARKERS
-from swiftlet.study.claims import Claim, claims_table, together
 from swiftlet.study.finding import Effect, Finding, Table, ratio_text
 from swiftlet.study.series import interval, measure
+from swiftlet.study.trained.claims import Claim, claims_table, together
 from swiftlet.study.trial import Arm
 from swiftlet.study.trials import Gain, Lab
 from swiftlet.zoo import create_model

@@ -19,9 +19,9 @@ from swiftlet.runtime.measurement import Measurement, resample
 from swiftlet.study.bench import Bench, Case, Timing, ratio
 from swiftlet.study.chart import COLOURS, MARKERS, legend, plain_log
 from swiftlet.study.finding import Cell, Effect, Finding, Table, judge
-from swiftlet.study.gemm import Products
 from swiftlet.study.series import inverse
-from swiftlet.study.sparse_products import chain, dense, layers, usable
+from swiftlet.study.timed.gemm import Products
+from swiftlet.study.timed.sparse_products import chain, dense, layers, usable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from swiftlet.layers.channels import make_divisible
 from swiftlet.study.bench import Bench
 from swiftlet.study.chart import Line, dodged, legend
-from swiftlet.study.equal import BOTH, Network, match, price_table
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.equal import BOTH, Network, match, price_table
 from swiftlet.study.trial import Arm
 from swiftlet.study.trials import Lab, judge_gain
 from swiftlet.zoo import create_model

@@ -20,10 +20,10 @@ from torch import nn
 from swiftlet.compress import share, sparsify
 from swiftlet.compress.reparameterize import deployed
 from swiftlet.pack.writer import pack_tensors
-from swiftlet.study.bypass import squeezenet, with_batchnorm
 from swiftlet.study.chart import COLOURS, MARKERS, legend, plain_log
-from swiftlet.study.coded_size import file_bytes
 from swiftlet.study.finding import Cell, Effect, Finding, Table, Verdict
+from swiftlet.study.trained.bypass import squeezenet, with_batchnorm
+from swiftlet.study.trained.coded_size import file_bytes
 from swiftlet.study.trial import RECIPE, Arm, Figures, Lesson
 from swiftlet.study.trials import Gain, Lab, Trials, gain, judge_gain
 from swiftlet.train.distill import Teacher

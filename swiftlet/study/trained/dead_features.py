@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from swiftlet.study.chart import Line, dodged
-from swiftlet.study.claims import Claim, claims_table, together
 from swiftlet.study.finding import Finding, Table
+from swiftlet.study.trained.claims import Claim, claims_table, together
 from swiftlet.study.trial import RECIPE, Arm, Figures, Lesson
 from swiftlet.study.trials import Lab, Trials, average, gain
 from swiftlet.train.engine import DEFAULT, Engine

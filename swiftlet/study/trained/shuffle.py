@@ -4,8 +4,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from swiftlet.study.chart import COLOURS, Line, dodged, legend
-from swiftlet.study.claims import comparisons
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.claims import comparisons
 from swiftlet.study.trial import Arm
 from swiftlet.study.trial_chart import draw_seeds
 from swiftlet.study.trials import Lab, average, gain, gained, judge_gain

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from swiftlet.study.claims import Claim, claims_table, together
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.claims import Claim, claims_table, together
 from swiftlet.study.trial import Arm
 from swiftlet.study.trial_chart import draw_trials
 from swiftlet.study.trials import Lab

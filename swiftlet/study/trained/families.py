@@ -14,8 +14,8 @@ from torch import nn
 
 from swiftlet.study.bench import Bench
 from swiftlet.study.chart import COLOURS, MARKERS
-from swiftlet.study.equal import BOTH, By, Network, match, price_table
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.equal import BOTH, By, Network, match, price_table
 from swiftlet.study.trial import Arm
 from swiftlet.study.trials import Gain, Lab, Trials, gain, judge_gain
 from swiftlet.zoo import create_model

@@ -14,8 +14,8 @@ from torch import nn
 from swiftlet.layers.conv_bn import conv_bn
 from swiftlet.layers.init import init_weights
 from swiftlet.study.chart import COLOURS, MARKERS
-from swiftlet.study.claims import comparisons, draw_comparisons
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.claims import comparisons, draw_comparisons
 from swiftlet.study.trial import Arm, Figures, Lesson
 from swiftlet.study.trials import Lab, Trials, average, gain, judge_gain
 from swiftlet.train.loop import accuracy

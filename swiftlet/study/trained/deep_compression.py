@@ -21,10 +21,10 @@ from swiftlet.errors import BadPhotos
 from swiftlet.pack.reader import unpack_tensors
 from swiftlet.pack.writer import pack_tensors
 from swiftlet.study.bench import Bench
-from swiftlet.study.coded_size import CodedSize, coded_size, file_bytes
-from swiftlet.study.deep_compression_lenets import LAYER_COLUMNS, MOVED, PUBLISHED, SUBJECTS, Subject
 from swiftlet.study.finding import Cell, Effect, Finding, Table, Verdict, half_interval, judge
-from swiftlet.study.prune_share import SIDE, Tensors, compress, error
+from swiftlet.study.trained.coded_size import CodedSize, coded_size, file_bytes
+from swiftlet.study.trained.deep_compression_lenets import LAYER_COLUMNS, MOVED, PUBLISHED, SUBJECTS, Subject
+from swiftlet.study.trained.prune_share import SIDE, Tensors, compress, error
 from swiftlet.train.loop import Pictures, Progress
 from swiftlet.zoo import create_model
 

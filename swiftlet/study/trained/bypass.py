@@ -8,8 +8,8 @@ from torch import nn
 
 from swiftlet.layers.init import init_plain
 from swiftlet.study.chart import COLOURS
-from swiftlet.study.claims import comparisons, draw_comparisons
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.claims import comparisons, draw_comparisons
 from swiftlet.study.trial import RECIPE, Arm
 from swiftlet.study.trial_chart import draw_seeds
 from swiftlet.study.trials import Lab, judge_gain

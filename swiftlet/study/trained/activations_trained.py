@@ -13,13 +13,13 @@ import numpy as np
 from torch import nn
 
 from swiftlet.layers.squeeze_excite import SqueezeExcite
-from swiftlet.study.activations import PUBLISHED, replaced
 from swiftlet.study.bench import Bench, Case, Precision
 from swiftlet.study.chart import COLOURS, Line, dodged
-from swiftlet.study.claims import Claim, claims_table
 from swiftlet.study.finding import Cell, Effect, Finding, Table, ratio_text
-from swiftlet.study.int8_accuracy import CALIBRATION, WAYS, in_int8
 from swiftlet.study.series import interval, measure
+from swiftlet.study.timed.activations import PUBLISHED, replaced
+from swiftlet.study.trained.claims import Claim, claims_table
+from swiftlet.study.trained.int8_accuracy import CALIBRATION, WAYS, in_int8
 from swiftlet.study.trial import Arm
 from swiftlet.study.trial_chart import draw_seeds
 from swiftlet.study.trials import Lab, Trials, average, gain

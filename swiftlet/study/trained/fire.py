@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from swiftlet.study.bypass import squeezenet, with_batchnorm
 from swiftlet.study.chart import COLOURS
-from swiftlet.study.claims import comparisons, draw_comparisons
 from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.bypass import squeezenet, with_batchnorm
+from swiftlet.study.trained.claims import comparisons, draw_comparisons
 from swiftlet.study.trial import Arm
 from swiftlet.study.trial_chart import draw_seeds
 from swiftlet.study.trials import Lab, judge_gain

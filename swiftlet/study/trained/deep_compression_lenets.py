@@ -6,7 +6,7 @@ Han et al. 2016, arXiv:1510.00149, tables 1 to 3; Havasi et al. 2019 (MIRACLE), 
 from dataclasses import dataclass, replace
 
 from swiftlet.study.finding import Table
-from swiftlet.study.prune_share import Stages
+from swiftlet.study.trained.prune_share import Stages
 from swiftlet.train.recipe import Recipe
 
 MOVED = Recipe(

@@ -8,9 +8,9 @@ from swiftlet.catalogue import Row, build_row, catalogue, described
 from swiftlet.study.bench import Bench, Case, Timing, counted
 from swiftlet.study.chunks import Make, race_in_chunks
 from swiftlet.study.finding import Effect, Finding, Table, judge
-from swiftlet.study.labels import label_points
-from swiftlet.study.pixel import PIXEL
-from swiftlet.study.ranks import Interval, predictors, spearman, spread
+from swiftlet.study.timed.labels import label_points
+from swiftlet.study.timed.pixel import PIXEL
+from swiftlet.study.timed.ranks import Interval, predictors, spearman, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

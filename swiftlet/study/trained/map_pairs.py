@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swiftlet.study.finding import Table
-from swiftlet.study.maps import best_sources, made_from, relations, standardised
+from swiftlet.study.trained.maps import best_sources, made_from, relations, standardised
 from swiftlet.study.trial import Figures
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from swiftlet.study.bench import Bench, Case, Precision, Timing
 from swiftlet.study.chunks import Linked, race_in_chunks
 from swiftlet.study.finding import Effect, Finding, Table, Verdict, judge
 from swiftlet.study.series import inverse
-from swiftlet.study.steps import Steps, find_steps, multiples
+from swiftlet.study.timed.steps import Steps, find_steps, multiples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

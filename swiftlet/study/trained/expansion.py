@@ -14,8 +14,8 @@ from swiftlet.layers.conv_bn import conv_bn
 from swiftlet.layers.init import init_weights
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.study.chart import COLOURS, Line, dodged
-from swiftlet.study.claims import together
 from swiftlet.study.finding import Effect, Finding, Table, Verdict
+from swiftlet.study.trained.claims import together
 from swiftlet.study.trial import Arm
 from swiftlet.study.trial_chart import draw_seeds
 from swiftlet.study.trials import Gain, Lab

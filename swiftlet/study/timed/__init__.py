@@ -1,0 +1,1 @@
+"""Studies that train nothing, and what single ones of them need."""

@@ -1,0 +1,1 @@
+"""Studies that train their arms on pictures, and what single ones of them need."""
