@@ -162,15 +162,15 @@ def test_a_rung_is_as_deep_as_teaching_can_heal(run: Path, photos: Path, tmp_pat
     source = open_source(run)
     data = load_photos(photos, seed=3)
     limits = []
-    for points in (0.01, 0.5, 5.0):
+    for points in (0.01, 0.5, 5.0):  # that may still be lost; as many are lost already
         with Run(tmp_path / str(points)) as stages:
-            place = Workplace(stages, source, data, Budget(max_drop=points), 1.0, 3, lambda *_: None)
-            limits.append(narrow.mild_limit(place, "parent", source.model))
+            place = Workplace(stages, source, data, Budget(max_drop=2 * points), 1.0, 3, lambda *_: None)
+            limits.append(narrow.mild_limit(place, "parent", source.model, points))
             if limits[-1] is not None:
                 scores = narrow.scores_of(place, source.model)
                 cut, _ = narrow.pruned(place, source.model, scores, measure=place.macs, limit=limits[-1])
                 recalibrate(cut, place.calibration.images)
-                assert place.gone(place.loss(cut)) < 1.5 * place.mild
+                assert place.gone(place.loss(cut)) < 1.5 * place.mild(points)
     whole = count_model(source.model, (3, 16, 16)).cost.macs
     found = [whole if limit is None else limit for limit in limits]
     assert found == sorted(found, reverse=True) and found[2] < found[0]

@@ -16,7 +16,7 @@ from swiftlet.export.onnx import export_onnx
 from swiftlet.gate import Option, export_draft
 from swiftlet.pack.onnx import pack_onnx
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrinking.offers import Offer, draft, reference_of, trained_integer, weighed
+from swiftlet.shrinking.offers import Offer, draft, points_lost, trained_integer, weighed
 from swiftlet.shrinking.workplace import Workplace
 
 BITS = (6, 5, 4, 3)
@@ -72,7 +72,7 @@ def _offer(place: Workplace, base: str, bits: int, seconds: float) -> Offer:
     contestant = Contestant("", exported.classifier.program, runtime, budget.threads)
     measured = race([contestant], seconds=RACE_SECONDS, batch=budget.batch)[0]
     cost = measured_cost(exported.file, measured)
-    drop = 100 * (reference_of(place) - scored.accuracy)
+    drop = points_lost(place, scored.accuracy)
     faults = []
     if exported.parity > PARITY["int8"]:
         faults.append(f"differs from its network by {exported.parity:.2g} in a score, {PARITY['int8']:g} allowed")

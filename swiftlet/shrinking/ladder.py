@@ -20,7 +20,7 @@ from swiftlet.errors import Infeasible, NothingToDo
 from swiftlet.runtime.race import compare
 from swiftlet.shrinking.few_bits import bits_that_fit, offer_few_bits, stage_of
 from swiftlet.shrinking.narrow import SPARE, limits, mild_limit, pruned, scores_of
-from swiftlet.shrinking.offers import Offer, holding, offer
+from swiftlet.shrinking.offers import Offer, holding, offer, points_lost
 from swiftlet.shrinking.shallow import Blocks, find_blocks
 from swiftlet.shrinking.teach import engine_of, teach
 from swiftlet.shrinking.workplace import Workplace
@@ -118,7 +118,8 @@ class Ladder:
         while not self._enough(good, number):
             number += 1
             if failed is None:
-                limit = mild_limit(self.place, good.name, self.place.network(good.name)[0])
+                drop = points_lost(self.place, good.option["accuracy"])
+                limit = mild_limit(self.place, good.name, self.place.network(good.name)[0], drop)
             else:
                 limit = round(sqrt(self._macs(good) * self._macs(failed)))
             if limit is None or limit > WORTH * self._macs(good):

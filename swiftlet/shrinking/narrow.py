@@ -37,15 +37,15 @@ QUICK_SECONDS = 0.1
 TAYLOR_BATCHES = 8
 
 
-def mild_limit(place: Workplace, base: str, model: nn.Module) -> int | None:
-    """The fewest multiply-adds to which the network of stage `base` can be cut so that teaching can heal it. None if
-    the least cut is too deep already."""
-    found: int | None = place.run.once(f"{base}.mild", lambda: {"macs": _mild_limit(place, model)})["macs"]
+def mild_limit(place: Workplace, base: str, model: nn.Module, drop: float) -> int | None:
+    """The fewest multiply-adds to which the network of stage `base`, which has lost `drop` points, can be cut so that
+    teaching can heal it. None if the least cut is too deep already."""
+    found: int | None = place.run.once(f"{base}.mild", lambda: {"macs": _mild_limit(place, model, drop)})["macs"]
     return found
 
 
-def _mild_limit(place: Workplace, model: nn.Module) -> int | None:
-    scores = scores_of(place, model)
+def _mild_limit(place: Workplace, model: nn.Module, drop: float) -> int | None:
+    scores, before = scores_of(place, model), place.loss(model)
     macs: dict[float, int] = {}
 
     def too_deep(keep: float) -> bool:
@@ -56,7 +56,7 @@ def _mild_limit(place: Workplace, model: nn.Module) -> int | None:
             return False
         recalibrate(narrow, place.calibration.images)
         macs[keep] = place.macs(narrow)
-        return place.gone(place.loss(narrow)) > place.mild
+        return place.gone(place.loss(narrow), before) > place.mild(drop)
 
     found = bisect_left(GRID, True, lo=1, key=too_deep)
     return macs.get(GRID[found - 1])

@@ -74,6 +74,11 @@ def reference_of(place: Workplace) -> float:
     return float((place.run.stored("parent.offer") or {})["options"]["float32"]["accuracy"])
 
 
+def points_lost(place: Workplace, accuracy: float) -> float:
+    """By a network or file of this accuracy, a share of 1."""
+    return 100 * (reference_of(place) - accuracy)
+
+
 def draft(place: Workplace, records: tuple[Record, ...]) -> Artifact:
     return Artifact(
         network=place.source.network,
@@ -91,7 +96,7 @@ def draft(place: Workplace, records: tuple[Record, ...]) -> Artifact:
 def _holds(place: Workplace, network: nn.Module) -> bool:
     """Whether it holds the accuracy as it is: what float32 has lost, no rounding gives back."""
     reached = accuracy(copy.deepcopy(network), place.val_pixels, place.photos.val.labels, place.source.contract)
-    return 100 * (reference_of(place) - reached) <= place.budget.max_drop
+    return points_lost(place, reached) <= place.budget.max_drop
 
 
 def _better(place: Workplace, name: str, seconds: float) -> tuple[Way, ...]:

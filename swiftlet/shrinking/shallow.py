@@ -40,7 +40,7 @@ def _find(place: Workplace) -> dict[str, object]:
     saved = _milliseconds(place, model)
     order = least_blocks(model, MOST, loss, saved)
     gone = [place.gone(loss(drop_blocks(model, order[: i + 1])[0])) for i in range(len(order))]
-    mild = next((i for i, share in enumerate(gone) if share > place.mild), len(order))
+    mild = next((i for i, share in enumerate(gone) if share > place.mild(0.0)), len(order))
     return {"order": list(order), "mild": mild, "milliseconds": saved}
 
 

@@ -26,7 +26,7 @@ from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.ladder import Ladder, Stage
-from swiftlet.shrinking.offers import reference_of
+from swiftlet.shrinking.offers import points_lost
 from swiftlet.shrinking.source import FLOAT, open_source
 from swiftlet.shrinking.teach import recipe_taken
 from swiftlet.shrinking.workplace import Workplace
@@ -155,7 +155,7 @@ def _rung(place: Workplace, stage: Stage, precision: str, p50_ms: float, *, deli
         step=stage.step + "".join(how.get(name, "") for name in option["how"]),
         precision=precision,
         accuracy=option["accuracy"],
-        drop=100 * (reference_of(place) - option["accuracy"]),
+        drop=points_lost(place, option["accuracy"]),
         macs=cost["macs"],
         size_bytes=cost["size_bytes"],
         packed_bytes=cost["packed_bytes"],

@@ -119,15 +119,17 @@ class Workplace:
         """Of the network that came in."""
         return self.loss(self.source.model)
 
-    def gone(self, loss: float) -> float:
-        """The share of what the network that came in had learned that one of this loss has not: 0 to 1."""
-        learned, lost = log(self.source.classes) - self.loss_before, loss - self.loss_before
+    def gone(self, loss: float, before: float | None = None) -> float:
+        """The share of what a network of loss `before` had learned, by default the one that came in, that one of this
+        loss has not: 0 to 1."""
+        before = self.loss_before if before is None else before
+        learned, lost = log(self.source.classes) - before, loss - before
         return max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
 
-    @property
-    def mild(self) -> float:
-        """What a cut may destroy if teaching is to leave no more lost than is allowed."""
-        return HEALED * self.budget.max_drop
+    def mild(self, drop: float) -> float:
+        """What a cut may destroy, of a network that has lost `drop` points, if no more than allowed is to be lost after
+        teaching."""
+        return HEALED * max(self.budget.max_drop - drop, 0.0)
 
     @cached_property
     def _probe(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
