@@ -3,8 +3,8 @@
 Trained here on Fashion-MNIST in about four minutes of one core, calibrated on 512 of its training pictures; accuracy
 is that of each ONNX file on the 10,000 official test pictures, by ONNX Runtime. So short a training leaves ranges that
 lie close together, so the second table has the same function with channels of depthwise layers scaled up or down, as
-long training leaves them (Nagel et al. 2019, arXiv:1906.04721, figure 2), and the next layer scaled back. The last is
-emulated in PyTorch: what a CPU without VNNI would answer. Needs SWIFTLET_DATA.
+long training leaves them (Nagel et al. 2019, arXiv:1906.04721, figure 2), and the next layer scaled back.
+Needs SWIFTLET_DATA.
 """
 
 import copy
@@ -22,7 +22,6 @@ from benchmarks.accuracy_tasks import FASHION
 from benchmarks.int8 import Reader
 from benchmarks.ledger import record
 from swiftlet.check import wilson
-from swiftlet.compress.overflow import Emulation, find_overflows
 from swiftlet.compress.post_training import quantize_best
 from swiftlet.compress.quantize import quantize
 from swiftlet.compress.reparameterize import deployed
@@ -36,7 +35,6 @@ NETWORK: tuple[str, dict[str, Any]] = ("mobilenet_v3_small", {"width": 0.35, "st
 CONTRACT = InputContract(side=28)
 STEPS, SEED = 2000, 0
 CALIBRATION, BATCH = 512, 64
-EMULATED = 1000  # test pictures
 SPREAD = 16.0  # channels are scaled by factors between this and its inverse, evenly on a logarithmic scale
 
 
@@ -59,12 +57,10 @@ def run() -> None:
         "test_pictures": len(test.labels),
         "as_trained": compared(plain, sample, batches, given, test),
         "spread": compared(spread, sample, batches, given, test),
-        "without_vnni": emulated(plain, batches, given, Pictures(test.pixels[:EMULATED], test.labels[:EMULATED])),
     }
     record("int8_collapse", "python -m benchmarks int8_collapse", figures)
     for name in ("as_trained", "spread"):
         print(f"{table(figures[name]['rows'])}\n")
-    print(table_without_vnni(figures["without_vnni"]))
 
 
 def compared(plain: fx.GraphModule, sample: np.ndarray, batches: Any, given: dict[str, Any], test: Pictures) -> Any:
@@ -133,29 +129,6 @@ def by_onnxruntime(file: bytes, sample: np.ndarray, **options: bool) -> bytes:
         return (Path(folder) / "int8.onnx").read_bytes()
 
 
-def emulated(plain: fx.GraphModule, batches: Any, given: dict[str, Any], test: Pictures) -> list[dict[str, Any]]:
-    """Accuracy with exact sums and with those of a CPU without VNNI, for weights of 8 and of 7 bits."""
-    images = torch.from_numpy(CONTRACT.normalise(test.pixels)).split(BATCH)  # type: ignore[no-untyped-call]
-    rows = []
-    for bits in (8, 7):
-        integer, _ = quantize(plain, batches, **given, weight_bits=bits)
-        emulation = Emulation(integer, input_zero_point=given["input_zero_point"])
-        with torch.inference_mode():
-            exact = torch.cat([integer(x) for x in images]).numpy()
-            cut = torch.cat([emulation.run(x) for x in images]).numpy()
-        overflows = find_overflows(integer, batches, input_zero_point=given["input_zero_point"])
-        rows.append(
-            {
-                "weight_bits": bits,
-                "layers_that_overflow": len(overflows),
-                "largest_share_of_sums": round(max((o.share for o in overflows.values()), default=0.0), 5),
-                "exact_sums": percent(right(exact, test)),
-                "without_vnni": percent(right(cut, test)),
-            }
-        )
-    return rows
-
-
 def scores_of(file: bytes, pixels: np.ndarray) -> np.ndarray:
     program = get_runtime("onnxruntime").load(file, 1)
     return np.concatenate([program.run(part)[0] for part in np.array_split(pixels, 20)])
@@ -190,16 +163,4 @@ def table(rows: list[dict[str, Any]]) -> str:
         low, high = row["interval"]
         drop = f"{row['drop']:+.2f} ({row['drop_interval'][0]:+.2f} to {row['drop_interval'][1]:+.2f})"
         lines.append(f"| {row['name']} | {row['kb']} | {row['accuracy']:.2f} % | {low:.2f} to {high:.2f} % | {drop} |")
-    return "\n".join(lines)
-
-
-def table_without_vnni(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| bits of a weight | layers in which sums are cut off | share of a layer's sums | exact sums | without VNNI |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        share = f"{100 * row['largest_share_of_sums']:.2f} %"
-        right = f"{row['exact_sums']:.2f} % | {row['without_vnni']:.2f} %"
-        lines.append(f"| {row['weight_bits']} | {row['layers_that_overflow']} | at most {share} | {right} |")
     return "\n".join(lines)

@@ -27,6 +27,7 @@ from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.errors import MissingExtra
 from swiftlet.gate import CALIBRATION
+from swiftlet.runtime.machine import machine
 from swiftlet.runtime.openvino import import_openvino
 
 INPUT = "image"
@@ -128,7 +129,8 @@ def onnxruntime_best(given: Given) -> Path:
 
 
 def statically_quantized(source: Path, file: Path, given: Given) -> Path:
-    """As its documentation advises for a CPU with VNNI: preprocessed, per channel, uint8 activations, int8 weights."""
+    """As its documentation advises: preprocessed, per channel, uint8 activations, int8 weights; of 7 bits where a CPU
+    has no VNNI."""
     with tempfile.TemporaryDirectory() as folder:
         ready = f"{folder}/ready.onnx"
         quant_pre_process(str(source), ready)
@@ -139,6 +141,7 @@ def statically_quantized(source: Path, file: Path, given: Given) -> Path:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=not {"avx512_vnni", "avx_vnni", "asimd"} & set(machine().flags),
         )
     save_bare(onnx.load(str(file)), file)
     return file

@@ -12,11 +12,13 @@ import pytest
 import torch
 from settle import settled
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from swiftlet.compress.fold import folded
 from swiftlet.compress.qat import LayerOnGrid, LearnedQuantize, finished, prepare_qat
 from swiftlet.compress.quantize import FakeQuantize, quantize
 from swiftlet.compress.record import Record
+from swiftlet.compress.scales import in_order_of_sums, is_depthwise
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos, load_photos
 from swiftlet.errors import BadInput, NothingToDo
@@ -151,7 +153,13 @@ def test_weights_take_as_many_values_as_their_bits_allow(bits):
     for path in record.changed:
         layer, most = integer.get_submodule(path), 2 ** (other.get(path, bits) - 1) - 1
         steps = (layer.weight.flatten(1) / layer.weight_scale[:, None]).detach()
-        assert (steps - steps.round()).abs().max() < 1e-4 and steps.round().abs().max() == most
+        assert (steps - steps.round()).abs().max() < 1e-4
+        if most == 127 and not is_depthwise(layer):  # or the widest pair of neighbours decides
+            rows = F.pad(in_order_of_sums(steps.view_as(layer.weight)), (0, 1)).round()
+            widest = max((part[:, 1:] + part[:, :-1]).max() for part in (rows.clamp(min=0), (-rows).clamp(min=0)))
+            assert rows.abs().max() == 127 or 125 <= widest <= 128
+        else:
+            assert steps.round().abs().max() == most
 
 
 def test_fewer_bits_make_a_smaller_file_of_the_same_kernels(tmp_path):
@@ -204,7 +212,7 @@ def test_training_wins_back_what_three_bits_lost():
     held_out, labels = photos.val.pixels(contract), photos.val.labels
     torch.manual_seed(0)
     model = create_model("mobilenet_v1", num_classes=10, width=0.125, stem_stride=1)
-    first = Training(model, pictures, contract, replace(GENTLE, lr=0.2), steps=200, seed=0)
+    first = Training(model, pictures, contract, replace(GENTLE, lr=0.1), steps=400, seed=0)
     first.run()
     model.load_state_dict(first.delivered())
     whole = accuracy(model, held_out, labels, contract)
@@ -212,7 +220,7 @@ def test_training_wins_back_what_three_bits_lost():
     calibration = torch.from_numpy(contract.normalise(pictures.pixels[:128])).split(64)
     network, _ = prepare_qat(model, calibration, input_scale=SCALE, input_zero_point=ZERO, bits=3)
     damaged = accuracy(finished(network)[0], held_out, labels, contract)
-    second = Training(network, pictures, contract, GENTLE, steps=80, seed=1)
+    second = Training(network, pictures, contract, GENTLE, steps=200, seed=1)
     second.run()
     network.load_state_dict(second.delivered())
     file = export_onnx(finished(network)[0], contract)

@@ -13,7 +13,8 @@ from settle import settled
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from benchmarks.int8_collapse import table, table_without_vnni
+from benchmarks.int8_collapse import table
+from benchmarks.saturation import table as saturation_table
 from swiftlet.compress.bias_correct import correct_biases
 from swiftlet.compress.calibrate import METHODS, find_grid
 from swiftlet.compress.equalize import equalize
@@ -22,7 +23,7 @@ from swiftlet.compress.overflow import Emulation, find_overflows
 from swiftlet.compress.post_training import quantize_best
 from swiftlet.compress.quantize import FakeQuantize, quantize
 from swiftlet.compress.round import adaround
-from swiftlet.compress.scales import short_scale
+from swiftlet.compress.scales import in_order_of_sums, short_scale, weight_ranges
 from swiftlet.compress.sensitivity import mixed_precision, score_difference, sensitivity
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput, NothingToDo
@@ -30,6 +31,7 @@ from swiftlet.export.onnx import export_onnx
 from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
 from swiftlet.runtime import get_runtime
+from swiftlet.runtime.machine import machine
 
 CONTRACT = InputContract(side=16)
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 16, 16, 3), np.uint8)
@@ -403,7 +405,7 @@ def test_the_emulation_saturates_as_vpmaddubsw_does(conv):
     layer = nn.Conv2d(**conv)
     nn.init.uniform_(layer.weight, 0.9, 1.0)
     model = fx.symbolic_trace(nn.Sequential(layer, nn.Flatten()).eval())
-    integer, _ = quantize(model, [IMAGES], **GRID)
+    integer, _ = quantize(model, [IMAGES], **GRID, safe_pairs=False)
     bright = torch.from_numpy(CONTRACT.normalise(np.maximum(PIXELS[:2], 140)))
     emulation = Emulation(integer, input_zero_point=ZERO)
     with torch.inference_mode():
@@ -435,10 +437,10 @@ def test_linear_and_grouped_layers_overflow_too_and_depthwise_ones_do_not():
         nn.init.zeros_(layer.bias)
     nn.init.zeros_(model[0].weight[:, 1:])  # one product alone fits
     images = IMAGES * 0.01 + 0.98  # nearly white
-    integer, _ = quantize(fx.symbolic_trace(model), [images], **GRID)
+    integer, _ = quantize(fx.symbolic_trace(model), [images], **GRID, safe_pairs=False)
     found = find_overflows(integer, [images], input_zero_point=ZERO)
     assert {path: overflow.share for path, overflow in found.items()} == {"4": 1.0, "8": 1.0}
-    dark, _ = quantize(fx.symbolic_trace(model), [images], input_scale=SCALE, input_zero_point=0)
+    dark, _ = quantize(fx.symbolic_trace(model), [images], input_scale=SCALE, input_zero_point=0, safe_pairs=False)
     with pytest.raises(BadInput, match="give input_zero_point"):
         find_overflows(dark, [images])
     with pytest.raises(BadInput, match="no images were given"):
@@ -447,17 +449,68 @@ def test_linear_and_grouped_layers_overflow_too_and_depthwise_ones_do_not():
 
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 999))
-def test_weights_of_seven_bits_never_overflow(seed):
+def test_safe_pairs_and_weights_of_seven_bits_never_overflow(seed):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.Flatten()).eval()
     for layer in (model[0], model[2]):
         layer.weight.data.sign_()
     images = IMAGES.sign()
-    for bits, safe in ((8, False), (7, True)):
-        integer, _ = quantize(fx.symbolic_trace(model), [images], **GRID, weight_bits=bits)
+    for how, safe in (({"safe_pairs": False}, False), ({}, True), ({"safe_pairs": False, "weight_bits": 7}, True)):
+        integer, _ = quantize(fx.symbolic_trace(model), [images], **GRID, **how)
         assert (find_overflows(integer, [images], input_zero_point=ZERO) == {}) is safe
         emulation = Emulation(integer, input_zero_point=ZERO)
         assert torch.equal(emulation.run(images), integer(images)) is safe
+
+
+def test_files_compute_on_this_cpu_what_their_networks_compute():
+    """ONNX Runtime here: without VNNI it does what the emulation says, with it sums are exact."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.AvgPool2d(14), nn.Flatten()).eval()
+    nn.init.uniform_(model[0].weight, 0.5, 1.0)
+    nn.init.uniform_(model[2].weight, 0.0, 0.2)
+    pixels = np.maximum(PIXELS, 140)
+    images = torch.from_numpy(CONTRACT.normalise(pixels))
+
+    def ran(integer):
+        return get_runtime("onnxruntime").load(export_onnx(integer, CONTRACT), 1).run(pixels)[0]
+
+    safe, _ = quantize(fx.symbolic_trace(model), [images], **GRID)
+    np.testing.assert_allclose(ran(safe), scores(safe, images).softmax(1), atol=0.02)
+    plain, _ = quantize(fx.symbolic_trace(model), [images], **GRID, safe_pairs=False)
+    exact = scores(plain, images).softmax(1)
+    with torch.inference_mode():
+        cut = Emulation(plain, input_zero_point=ZERO).run(images).softmax(1)
+    assert (cut - exact).abs().max() > 0.2
+    flags = machine().flags
+    if "avx2" in flags:
+        vnni = {"avx512_vnni", "avx_vnni"} & set(flags)
+        np.testing.assert_allclose(ran(plain), exact if vnni else cut, atol=0.02)
+
+
+WEIGHTS = {
+    "conv": (5, 3, 3, 2),
+    "one channel": (4, 1, 3, 3),
+    "linear": (7, 9),
+    "one weight": (3, 1),
+}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(list(WEIGHTS)), st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 30.0]))
+def test_no_two_neighbours_leave_16_bits_however_they_are_rounded(kind, seed, tail):
+    """Nearest, or all up: what adaround may choose."""
+    shape = WEIGHTS[kind]
+    layer = nn.Linear(shape[1], shape[0]) if len(shape) == 2 else nn.Conv2d(shape[1], shape[0], shape[2:])
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(shape, generator=generator)
+    layer.weight.data = weight.abs().pow(tail) * weight.sign()
+    scale = short_scale(weight_ranges(layer).clamp(min=1e-8) / 127).view(-1, *[1] * (len(shape) - 1))
+    for steps in ((layer.weight / scale).round(), (layer.weight.abs() / scale).ceil() * layer.weight.sign()):
+        rows = in_order_of_sums(steps.clamp(-127, 127))
+        pairs = rows[:, 1:] + rows[:, :-1]
+        assert pairs.numel() == 0 or pairs.abs().max() <= 128
+    assert (layer.weight / scale).abs().max() <= 127.5
+    assert weight_ranges(layer, safe_pairs=False).le(weight_ranges(layer)).all()
 
 
 # --- all together ---------------------------------------------------------------------------------------------------
@@ -484,4 +537,5 @@ def test_the_page_shows_what_was_measured():
     figures = json.loads((root / "benchmarks" / "results" / "int8_collapse.json").read_text())["figures"]
     page = (root / "docs" / "quantization.md").read_text()
     assert table(figures["as_trained"]["rows"]) in page and table(figures["spread"]["rows"]) in page
-    assert table_without_vnni(figures["without_vnni"]) in page
+    measured = json.loads((root / "benchmarks" / "results" / "saturation.json").read_text())
+    assert saturation_table(measured["figures"]) in page and measured["machine"].split(";")[0] in page

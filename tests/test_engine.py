@@ -2,10 +2,12 @@
 
 import copy
 import dataclasses
+import math
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +115,20 @@ def test_what_an_engine_cannot_be_is_refused():
         training(Engine(compiled=True), teacher=Teacher(network(1), CONTRACT))
     assert Engine(**Engine(threads=2, bfloat16=True).to_json()) == Engine(threads=2, bfloat16=True)
     assert str(Engine(threads=2, bfloat16=True)) == "cpu, bfloat16 channels-last, 2 threads"
+
+
+def test_a_layout_in_which_onednn_writes_beyond_its_buffer_is_not_taken(monkeypatch):
+    """On AVX2 alone: a 1x1 convolution with a stride and less than 8 input channels. Here such a network trains."""
+    few, enough = create_model("resnet18", width=1 / 16, num_classes=3), create_model("resnet18", width=1 / 8)
+    for flags, few_last in ((("avx2",), False), (("avx2", "avx512f"), True), (("asimd",), True)):
+        monkeypatch.setattr("swiftlet.train.engine.machine", lambda flags=flags: SimpleNamespace(flags=flags))
+        assert DEFAULT.safe_for(few).channels_last == few_last and DEFAULT.safe_for(enough) == DEFAULT
+    assert DEFAULT.safe_for(network()) == DEFAULT and Engine(channels_last=False).safe_for(few).channels_last is False
+    monkeypatch.undo()
+    rng = np.random.default_rng(1)
+    pictures = Pictures(rng.integers(0, 256, (32, 32, 32, 3), np.uint8), rng.integers(0, 3, 32))
+    t = Training(few, pictures, InputContract(side=32), RECIPE, steps=3, seed=0)
+    assert t.run() and math.isfinite(t.loss)
 
 
 def test_threads_are_set_for_the_run_and_put_back():

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from swiftlet.compress.grid_points import Node, image_of
 from swiftlet.compress.quantize import FakeQuantize
+from swiftlet.compress.scales import in_order_of_sums, is_depthwise
 from swiftlet.compress.walk import is_integer_layer
 from swiftlet.errors import BadInput
 
@@ -54,7 +55,7 @@ class Emulation(fx.Interpreter):
         if not is_integer_layer(n, self._modules):
             return result
         layer: Any = self._modules[n.target]
-        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+        if is_depthwise(layer):
             return result
         lost = _lost(layer, self.env[n.args[0]], self._zero_point(n)).view_as(result)
         self._sums[n.target] = self._sums.get(n.target, 0) + lost.numel()
@@ -100,9 +101,8 @@ def _lost(layer: Any, x: Tensor, zero_point: int) -> Tensor:
     input_scale = layer.bias_scale[0] / layer.weight_scale[0]
     weight = (layer.weight / layer.weight_scale.view(-1, *[1] * (layer.weight.ndim - 1))).round()
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    # (groups, c_out of a group, taps): the kernel's pixels one after the other, the channels of each
-    rows = weight.flatten(2).transpose(1, 2).flatten(1) if weight.ndim == 4 else weight
-    rows = rows.view(groups, len(rows) // groups, -1)
+    # (groups, c_out of a group, taps)
+    rows = in_order_of_sums(weight).view(groups, len(weight) // groups, -1)
     steps = _windows(layer, (x / input_scale).round()) + zero_point  # (B, groups, taps, pixels), 0..255
     return torch.stack([_pairs_lost(steps[:, g], rows[g]) for g in range(groups)], 1).flatten(1, 2)
 

@@ -22,7 +22,7 @@ from swiftlet.compress.calibrate import round_to
 from swiftlet.compress.fold import folded, is_training
 from swiftlet.compress.quantize import FakeQuantize, quantize
 from swiftlet.compress.record import Record
-from swiftlet.compress.scales import BITS, FEW, short_scale
+from swiftlet.compress.scales import BITS, FEW, short_scale, weight_ranges
 from swiftlet.compress.weight_only import best_scales, check_bits
 from swiftlet.errors import BadInput, NothingToDo
 
@@ -161,8 +161,8 @@ def on_grids(layer: nn.Conv2d | nn.Linear, bits: int, input_scale: Tensor) -> di
 
     At 8 bits, to the last bit what quantize() does to a layer.
     """
-    rows, most = layer.weight.flatten(1), 2 ** (bits - 1) - 1
-    scale = rows.abs().amax(1).clamp(min=1e-8) / most if bits == 8 else best_scales(rows, bits)
+    most = 2 ** (bits - 1) - 1
+    scale = weight_ranges(layer).clamp(min=1e-8) / most if bits == 8 else best_scales(layer.weight.flatten(1), bits)
     if layer.bias is not None:  # a filter that died has a bias all the same, which must fit into int32
         scale = scale.maximum(layer.bias.abs() / (input_scale * 2**30))
     scale = short_scale(scale, bits=BITS if bits == 8 else FEW)

@@ -27,7 +27,7 @@ from swiftlet.compress.grid_points import (
     rounded_points,
 )
 from swiftlet.compress.record import Record
-from swiftlet.compress.scales import short_scale
+from swiftlet.compress.scales import is_depthwise, short_scale, weight_ranges
 from swiftlet.errors import BadInput, NothingToDo
 
 SPREAD = 16.0  # between the channels of a depthwise layer: with one scale, the narrowest would keep 4 of its 8 bits
@@ -69,17 +69,18 @@ def quantize(
     calibration: str = "mse",
     per_channel: bool = True,
     weight_bits: int = 8,
+    safe_pairs: bool = True,
     skip: Sequence[str] = (),
 ) -> tuple[fx.GraphModule, Record]:
     """Return an int8 copy of a folded network, calibrated on `batches` of (B, C, H, W) float images.
 
-    Weights: symmetric, -127..127, one scale per output channel, or one per layer if not `per_channel`. `weight_bits=7`
-    (-63..63) is safe where products are added up in 16 bits, see overflow.py. Biases: int32 at the scale of the
-    products. Activations: uint8, one scale per tensor, whose range `calibration` chooses: "mse", the one that loses
-    least in the mean square over the calibration images, or another of calibrate.py. ReLU and ReLU6 that the uint8
-    range already performs are removed. `input_scale` and `input_zero_point` say on which grid the images lie, so that
-    they need no rounding; without them the images get a grid of their own, from the calibration images. The scores of
-    the last layer stay float.
+    Weights: symmetric, -127..127, one scale per output channel, or one per layer if not `per_channel`. `safe_pairs`:
+    channels with large neighbours get longer steps, so that all x86 CPUs give the same scores, also those which add
+    products in 16 bits (scales.py, overflow.py). Biases: int32 at the scale of the products. Activations: uint8, one
+    scale per tensor, whose range `calibration` chooses: "mse", the one that loses least in the mean square over the
+    calibration images, or another of calibrate.py. ReLU and ReLU6 that the uint8 range already performs are removed.
+    `input_scale` and `input_zero_point` say on which grid the images lie, so that they need no rounding; without them
+    the images get a grid of their own, from the calibration images. The scores of the last layer stay float.
 
     The layers named in `skip` are left in float, and so is what lies between them. Convolutions and linear layers whose
     input has no grid are skipped, with the reason. Depthwise layers whose channels' weights differ in range by more
@@ -90,7 +91,9 @@ def quantize(
     calibrated = calibrate(
         model, batches, input_scale=input_scale, input_zero_point=input_zero_point, calibration=calibration
     )
-    return quantize_calibrated(calibrated, per_channel=per_channel, weight_bits=weight_bits, skip=skip)
+    return quantize_calibrated(
+        calibrated, per_channel=per_channel, weight_bits=weight_bits, safe_pairs=safe_pairs, skip=skip
+    )
 
 
 def calibrate(
@@ -120,7 +123,12 @@ def calibrate(
 
 
 def quantize_calibrated(
-    calibrated: Calibrated, *, per_channel: bool = True, weight_bits: int = 8, skip: Sequence[str] = ()
+    calibrated: Calibrated,
+    *,
+    per_channel: bool = True,
+    weight_bits: int = 8,
+    safe_pairs: bool = True,
+    skip: Sequence[str] = (),
 ) -> tuple[fx.GraphModule, Record]:
     """The second half of quantize(), which can be had many times for one calibration."""
     if not 2 <= weight_bits <= 8:
@@ -165,27 +173,33 @@ def quantize_calibrated(
             skipped[node.target] = f"its input, {source.name}, has no int8 grid"
             continue
         layer = modules[node.target]
-        if _is_depthwise(layer) and (found := range_spread(layer.weight)) > SPREAD:
+        if is_depthwise(layer) and (found := range_spread(layer.weight)) > SPREAD:
             spread[node.target] = round(found, 1)
-        quantize_weights(layer, grids[source].scale, per_channel=per_channel, bits=weight_bits)
+        quantize_weights(layer, grids[source].scale, per_channel=per_channel, bits=weight_bits, safe_pairs=safe_pairs)
         changed.append(node.target)
     if not changed:
         raise NothingToDo(f"quantize: found no Conv2d or Linear to quantize; skipped {skipped}")
     new.delete_all_unused_submodules()
     new.recompile()
-    arguments = calibrated.arguments | {"per_channel": per_channel, "weight_bits": weight_bits, "skip": list(skip)}
+    how = {"per_channel": per_channel, "weight_bits": weight_bits, "safe_pairs": safe_pairs, "skip": list(skip)}
+    arguments = calibrated.arguments | how
     if spread:
         arguments["range_spread"] = spread
     return new, Record(name="quantize", arguments=arguments, changed=tuple(changed), skipped=tuple(skipped.items()))
 
 
 def quantize_weights(
-    layer: nn.Conv2d | nn.Linear, input_scale: Tensor, *, per_channel: bool = True, bits: int = 8
+    layer: nn.Conv2d | nn.Linear,
+    input_scale: Tensor,
+    *,
+    per_channel: bool = True,
+    bits: int = 8,
+    safe_pairs: bool = True,
 ) -> None:
     """Move weights and bias onto their grids, in place; the scales stay on the layer for the exporter."""
-    top = 2 ** (bits - 1) - 1
+    top = 2 ** (bits - 1) - 1  # with less than 8 bits all pairs are safe
     with torch.no_grad():
-        scale = layer.weight.abs().flatten(1).amax(1).clamp(min=1e-8) / top  # (c_out,)
+        scale = weight_ranges(layer, safe_pairs=safe_pairs and bits == 8).clamp(min=1e-8) / top  # (c_out,)
         if layer.bias is not None:  # a filter that died has a bias all the same, which must fit into int32
             scale = scale.maximum(layer.bias.abs() / (input_scale * 2**30))
         if not per_channel:
@@ -204,10 +218,6 @@ def range_spread(weight: Tensor) -> float:
     ranges = weight.detach().abs().flatten(1).amax(1)
     ranges = ranges[ranges > 0]
     return (ranges.max() / ranges.min()).item() if len(ranges) else 1.0
-
-
-def _is_depthwise(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
 def _round_after(node: Node, name: str) -> Node:

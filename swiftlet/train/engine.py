@@ -5,14 +5,16 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from swiftlet.errors import BadInput
+from swiftlet.runtime.machine import machine
 
 GPU_READS = 10
+BLOCK = 8  # channels that oneDNN's AVX2 kernels take together
 
 # glibc's mallopt: parameters, and the values that its own adjustment ends at once large blocks have been freed
 MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -4, -3, -1
@@ -71,6 +73,18 @@ class Engine:
     def to_json(self) -> dict[str, object]:
         return asdict(self)
 
+    def safe_for(self, model: nn.Module) -> "Engine":
+        """Itself; or channels-first, where channels-last would write into memory that is not its own.
+
+        On x86 CPUs without AVX-512, oneDNN's weight gradient of a 1x1 convolution with a stride counts on BLOCK input
+        channels in that layout (github.com/uxlfoundation/oneDNN/issues/6035).
+        """
+        flags = machine().flags
+        if self.device != "cpu" or not self.channels_last or "avx2" not in flags or "avx512f" in flags:
+            return self
+        convs = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+        return replace(self, channels_last=False) if any(_overruns(conv) for conv in convs) else self
+
     def place(self, model: nn.Module) -> nn.Module:
         """The model itself, moved to the device and laid out."""
         return model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
@@ -110,6 +124,10 @@ class Engine:
 
 
 DEFAULT = Engine()
+
+
+def _overruns(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.groups == 1 and conv.in_channels < BLOCK
 
 
 @contextmanager

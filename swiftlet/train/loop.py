@@ -84,7 +84,8 @@ class Training:
         self.distillation = (
             None if teacher is None else Distillation(model, contract, teacher, recipe, seed=seed, ranks=ranks)
         )
-        self.model, self.engine = engine.place(model), engine
+        self.engine = engine.safe_for(model)
+        self.model = self.engine.place(model)
         if self.distillation and teacher:
             self.distillation.to(engine.device)
             teacher.network.to(engine.device)
