@@ -10,9 +10,12 @@ from onnx import TensorProto, helper
 
 from benchmarks import shrink, shrink_rivals
 from benchmarks.shrink_pruned import chosen
-from benchmarks.shrink_table import OURS, OURS_TOO, goal, judged, table
+from benchmarks.shrink_table import OURS as NAMES
+from benchmarks.shrink_table import goal, judged, table
 from swiftlet.errors import MissingExtra
 from swiftlet.runtime.race import random_batch
+
+OURS, OURS_TOO = NAMES
 
 
 def row(method: str, accuracy: float, times: float, size: int, *, least_below: float = 0.0) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def row(method: str, accuracy: float, times: float, size: int, *, least_below: f
 
 ROWS = [
     row(OURS, 90.0, 1.0, 1000),
-    row(OURS_TOO, 90.0, 0.1, 1000),  # the same file is no rival
+    row(OURS_TOO, 90.0, 1.1, 500),  # the slower of ours is no rival
     row("as good", 89.8, 1.5, 1200),
     row("better", 90.3, 2.0, 1100),
     row("worse", 89.79, 0.5, 500, least_below=0.3),

@@ -7,10 +7,11 @@ as in section 6, the teacher still comes from all of them: what it learnt there 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from swiftlet.study.finding import Cell, Effect, Finding, Table
+from swiftlet.study.finding import Effect, Finding, Table
+from swiftlet.study.trained.claims import comparisons
 from swiftlet.study.trial import RECIPE, Arm
 from swiftlet.study.trial_chart import draw_trials
-from swiftlet.study.trials import Gain, Lab, judge_gain
+from swiftlet.study.trials import Lab, judge_gain
 from swiftlet.zoo import create_model
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run(lab: Lab) -> Finding:
     trials = lab.trials(arms, side=SIDE)
     gained, few = trials.gain(TAUGHT, over=ALONE), trials.gain(TAUGHT_FEW, over=ALONE_FEW)
     missing = trials.gain(ALONE_FEW, over=ALONE)
+    compared = {f"{TAUGHT} over {ALONE}": gained, f"{TAUGHT_FEW} over {ALONE_FEW}": few}
     (taught_by,) = trials.of(TEACHER)
     return Finding(
         study="distill",
@@ -66,7 +68,7 @@ def run(lab: Lab) -> Finding:
         sentence=f"On {trials.data}, {STUDENT} taught by a {LARGE} of {taught_by:.1f} % is {gained} points above the "
         f"same alone; with {100 * FEW:g} % of the pictures, where alone it is at {missing.mean:+.2f}, {few} above.",
         effect=Effect("accuracy", "Let a larger network teach a small one.", *gained),
-        measured=(trials.table("Alone and taught", over=ALONE), _gains({ALONE: gained, ALONE_FEW: few})),
+        measured=(trials.table("Alone and taught", over=ALONE), comparisons(compared)),
         published=PUBLISHED,
         notes=(
             trials.note,
@@ -81,13 +83,3 @@ def run(lab: Lab) -> Finding:
 
 def draw(finding: Finding, figure: "Figure") -> None:
     draw_trials(finding.measured[0], figure)
-
-
-def _gains(gains: dict[str, Gain]) -> Table:
-    rows: list[tuple[Cell, ...]] = [(over, *(round(each, 2) for each in gained)) for over, gained in gains.items()]
-    return Table(
-        title="What the teacher gives",
-        columns=("over", "points", "low", "high"),
-        rows=tuple(rows),
-        source="taught against alone on the same pictures, seed by seed, with 95 % intervals by Student's t",
-    )
