@@ -27,7 +27,7 @@ from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.errors import MissingExtra
 from swiftlet.gate import CALIBRATION
-from swiftlet.runtime.machine import machine
+from swiftlet.runtime.cpu import adds_in_16_bits
 from swiftlet.runtime.openvino import import_openvino
 
 INPUT = "image"
@@ -141,7 +141,7 @@ def statically_quantized(source: Path, file: Path, given: Given) -> Path:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            reduce_range=not {"avx512_vnni", "avx_vnni", "asimd"} & set(machine().flags),
+            reduce_range=adds_in_16_bits(),
         )
     save_bare(onnx.load(str(file)), file)
     return file

@@ -17,6 +17,7 @@ from swiftlet.layers.inverted_residual import InvertedResidual
 from swiftlet.layers.squeeze_excite import SqueezeExcite
 from swiftlet.runtime import RUNTIMES
 from swiftlet.runtime.base import Runtime
+from swiftlet.runtime.cpu import adds_in_16_bits
 from swiftlet.runtime.liven import livened
 from swiftlet.runtime.machine import machine
 
@@ -34,6 +35,8 @@ def examine() -> dict[str, Any]:
     """
     facts: dict[str, Any] = {"swiftlet": __version__, "python": sys.version.split()[0], "machine": str(machine())}
     facts["torch threads"] = torch.get_num_threads()
+    if adds_in_16_bits():
+        facts["int8"] = "no VNNI: products are added in 16 bits, so files of other tools may give other scores here"
     contract = InputContract(side=32)
     model = livened(_network(), (3, 32, 32))
     files = untrained_files(model, contract)

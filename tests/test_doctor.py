@@ -1,5 +1,7 @@
 """The doctor: well without any extra, ill if a runtime errs."""
 
+from types import SimpleNamespace
+
 import pytest
 from needs import missing
 
@@ -38,6 +40,12 @@ def test_well_with_nothing_but_onnxruntime_and_torch(monkeypatch):
         facts["runtime onnxruntime"]
     )
     assert "int8 emulated in float32 agrees" in str(facts["runtime torch"])
+
+
+def test_a_cpu_without_vnni_is_named(monkeypatch):
+    for flags, named in (("avx2", True), ("avx2 avx_vnni", False), ("avx512_vnni avx2", False), ("asimd", False)):
+        monkeypatch.setattr("swiftlet.runtime.cpu.machine", lambda flags=flags: SimpleNamespace(flags=flags.split()))
+        assert ("int8" in examined(monkeypatch, "torch")) is named
 
 
 def test_one_int8_file_on_openvino_and_a_float_only_runtime(monkeypatch):
