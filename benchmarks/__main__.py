@@ -15,6 +15,7 @@ from benchmarks import (
     kills,
     memory,
     minutes,
+    mutants,
     pack,
     photos,
     plan,
@@ -47,6 +48,7 @@ ALL = {
     "train_throughput": train_throughput.run,
     "scale": scale.run,
     "pack": pack.run,
+    "mutants": mutants.run,
 }
 
 # hours, another machine, root, or the extra `rivals`: so only by name

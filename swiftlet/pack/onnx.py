@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from swiftlet.errors import BadFile, BadInput
