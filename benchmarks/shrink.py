@@ -4,7 +4,7 @@ Three networks are trained first. Then all shrink them: the same photos, the sam
 a point lost, the same minutes where anything is trained. Accuracy, bytes and milliseconds are those of the delivered
 files, on test pictures that nobody saw, in one race on one thread at batch 1; a file that is not ONNX is run by what it
 was made for. All stages lie in runs/shrink, so a call that was stopped goes on. Needs SWIFTLET_DATA, the extra
-`rivals`, an otherwise idle machine and about an hour of two cores.
+`rivals`, an otherwise idle machine and about an hour and a quarter of two cores.
 """
 
 import os

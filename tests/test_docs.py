@@ -120,6 +120,12 @@ def test_the_tables_of_pack_and_factorize_are_the_ledger() -> None:
         assert f" x {row['side']} | {row['ms']:.2f} | {' | '.join(cells)} |" in page
 
 
+def test_the_page_of_the_container_counts_damaged_files_as_the_ledger_does() -> None:
+    found, page = figures("mutants"), (DOCS / "pack.md").read_text()
+    assert f"{found['refused']:,} damaged ONNX files refused, {found['ran']:,} run, no death" in page
+    assert found["harm"] == {}
+
+
 def test_the_table_of_shrinking_is_the_ledger() -> None:
     page = (DOCS / "shrinking.md").read_text()
     assert page == shrink_table.with_table(page), "run python -m benchmarks.shrink_table"
