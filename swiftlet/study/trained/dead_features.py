@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from swiftlet.study.chart import Line, dodged
+from swiftlet.study.chart import Line, dodged, legend
 from swiftlet.study.finding import Finding, Table
 from swiftlet.study.trained.claims import Claim, claims_table, together
 from swiftlet.study.trial import RECIPE, Arm, Figures, Lesson
@@ -109,7 +109,7 @@ def draw(finding: Finding, figure: "Figure") -> None:
         dodged(axes, [f"{moment:g}" for moment in moments], lines, joined=True)
         axes.set(xlabel="% of the steps", title=f"MobileNet {net} {WIDTHS[net]:g}")
     panels[0].set_ylabel("dead channels %: mean, least and most of the seeds")
-    panels[0].legend(frameon=False, fontsize="small")
+    legend(figure, panels[0])
 
 
 def label(net: str, sums: str, precision: str) -> str:
