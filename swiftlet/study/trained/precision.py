@@ -103,9 +103,10 @@ def draw(finding: Finding, figure: "Figure") -> None:
         for name in (FLOAT, INTEGER, *map(weights, (4, 2)), *map(after, TRAINED_BITS)):
             row = table.where(precision=name)
             at = row.column("packed KB")[0], row.column("accuracy %")[0]
-            right.annotate(name, at, textcoords="offset points", xytext=(4, 3), fontsize="x-small")
+            away, side = ((-4, -2), "right") if "4" in name else ((4, 3), "left")  # int8 stands close to the right
+            right.annotate(name, at, textcoords="offset points", xytext=away, ha=side, fontsize="x-small")
     plain_log(right, "x")
-    right.margins(x=0.15)
+    right.margins(x=0.2)
     right.set(xlabel="KB of the container", ylabel="accuracy %")
     right.grid(alpha=0.3)
     legend(figure, left)
