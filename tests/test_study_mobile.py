@@ -86,6 +86,7 @@ def test_expansion_factors_have_equal_macs() -> None:
         blocks: list[Any] = [m for m in model.modules() if isinstance(m, InvertedResidual)]
         assert isinstance(blocks[0].expand, nn.Identity) and len(blocks) == 17
         assert sum(block.residual for block in blocks) == 10
+        assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == (36 if t == 1 else 52)  # as its note says
         for before, block in pairwise(blocks):
             assert block.depthwise[0].in_channels == t * before.project[0].out_channels
 

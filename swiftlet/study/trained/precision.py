@@ -103,7 +103,8 @@ def draw(finding: Finding, figure: "Figure") -> None:
         for name in (FLOAT, INTEGER, *map(weights, (4, 2)), *map(after, TRAINED_BITS)):
             row = table.where(precision=name)
             at = row.column("packed KB")[0], row.column("accuracy %")[0]
-            away, side = ((-4, -2), "right") if "4" in name else ((4, 3), "left")  # int8 stands close to the right
+            crowded = name in (weights(4), after(4))  # by int8 on their right
+            away, side = ((-4, -2), "right") if crowded else ((4, 3), "left")
             right.annotate(name, at, textcoords="offset points", xytext=away, ha=side, fontsize="x-small")
     plain_log(right, "x")
     right.margins(x=0.2)
