@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import nn
 
 from swiftlet.study.bench import Bench
-from swiftlet.study.chart import COLOURS, MARKERS
+from swiftlet.study.chart import COLOURS, MARKERS, legend
 from swiftlet.study.finding import Effect, Finding, Table
 from swiftlet.study.trained.equal import BOTH, By, Network, match, price_table
 from swiftlet.study.trial import Arm
@@ -128,12 +128,11 @@ def draw(finding: Finding, figure: "Figure") -> None:
         axes.errorbar(
             across, middle, yerr=half, color=COLOURS[place], marker=MARKERS[place], capsize=3, label=f"{family}, {year}"
         )
-        axes.annotate(f"  {family}", (1.07, middle[1]), va="center", color=COLOURS[place], fontsize="small")
     axes.set_xticks([0, 1], ["equal MACs", "equal ms"])
-    axes.set_xlim(-0.3, 1.6)
+    axes.set_xlim(-0.3, 1.3)
     axes.set_ylabel("accuracy %, mean of the seeds and their standard deviation")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False, loc="lower right", fontsize="small")
+    legend(figure, axes)
 
 
 def build(name: str, width: float, *, num_classes: int) -> nn.Module:
