@@ -10,7 +10,7 @@ was made for. All stages lie in runs/shrink, so a call that was stopped goes on.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -217,10 +217,10 @@ def raced(files: list[Row], given: rivals.Given, photos: Photos) -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     test = photos.test.open("benchmark", given.folder / "test-opened.json")
-    pixels = test.pixels(given.contract)
+    pixels = cache(test.pixels)  # ours may take smaller pictures
     whole = [row for row in files if "failed" not in row]
     classifiers = [opened(Path(row["file"]), row["runtime"], given) for row in whole]
-    right = [classifier.scores(pixels).argmax(1) == test.labels for classifier in classifiers]
+    right = [classifier.scores(pixels(classifier.contract)).argmax(1) == test.labels for classifier in classifiers]
     contestants = [
         Contestant(row["method"], classifier.program, row["runtime"], 1)
         for row, classifier in zip(whole, classifiers, strict=True)

@@ -30,10 +30,11 @@ from swiftlet.cost.count import count_model
 from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import load_photos
 from swiftlet.errors import BadFile, BadInput, Infeasible
+from swiftlet.export.artifact import Artifact
 from swiftlet.export.onnx import export_onnx
 from swiftlet.pack.onnx import unpack_onnx
 from swiftlet.run import Run
-from swiftlet.shrinking import ladder, narrow, offers, verb, workplace
+from swiftlet.shrinking import ladder, narrow, offers, smaller, verb, workplace
 from swiftlet.shrinking.source import open_source
 from swiftlet.shrinking.teach import healing, recipe_of
 from swiftlet.shrinking.verb import Shrunk, shrink
@@ -142,6 +143,7 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
     monkeypatch.setattr(ladder, "TAUGHT", 0.03)  # of minutes that are long enough for a busy machine
     monkeypatch.setattr(narrow, "GRID", (1.0, 0.6))
     monkeypatch.setattr(narrow, "ROUND_TO", (1,))  # of these few channels more would not do
+    monkeypatch.setattr(smaller, "LEAST", 1)
     result = shrink(run, photos, Budget(max_drop=100), minutes=4, out=tmp_path / "out")
     steps = [(rung.step, rung.undone) for rung in result.ladder]
     assert steps[:2] == [("as it came", ""), ("int8", "")] and [why for _, why in steps[2:4]] == ["", "planted"]
@@ -164,7 +166,7 @@ def test_a_rung_is_as_deep_as_teaching_can_heal(run: Path, photos: Path, tmp_pat
     limits = []
     for points in (0.01, 0.5, 5.0):  # that may still be lost; as many are lost already
         with Run(tmp_path / str(points)) as stages:
-            place = Workplace(stages, source, data, Budget(max_drop=2 * points), 1.0, 3, lambda *_: None)
+            place = Workplace(stages, source, data, Budget(max_drop=2 * points), 1.0, 3, lambda *_: None, 16)
             limits.append(narrow.mild_limit(place, "parent", source.model, points))
             if limits[-1] is not None:
                 scores = narrow.scores_of(place, source.model)
@@ -179,7 +181,7 @@ def test_a_rung_is_as_deep_as_teaching_can_heal(run: Path, photos: Path, tmp_pat
 def test_the_rate_goes_with_what_was_lost(run: Path, photos: Path, tmp_path: Path) -> None:
     """What a cut hardly hurt, a high rate would: it cost a MobileNet V2 from ImageNet seven points."""
     source = open_source(run)
-    place = Workplace(Run(tmp_path), source, load_photos(photos, seed=3), Budget(), 1, 3, lambda *_: None)
+    place = Workplace(Run(tmp_path), source, load_photos(photos, seed=3), Budget(), 1, 3, lambda *_: None, 16)
     base, whole = recipe_of(place).lr, healing(place, source.model).lr
     emptied = copy.deepcopy(source.model)
     for parameter in emptied.parameters():
@@ -204,16 +206,66 @@ def test_a_download_too_large_is_coded_with_fewer_bits(run: Path, photos: Path, 
     assert "size of the download" in words and "weights of" in words and "Ladder" in words
 
 
+def untrained_resnet(folder: Path) -> tuple[Path, int]:
+    """Its weights, for pictures of 16 pixels, and its multiply-adds."""
+    model = create_model("resnet18", width=0.0625, small_input=True, num_classes=4)
+    save_weights(model, folder / "resnet.safetensors", contract=InputContract(side=16), licence="none")
+    return folder / "resnet.safetensors", count_model(model, (3, 16, 16)).cost.macs or 0
+
+
+def test_pictures_become_smaller_before_anything_is_cut_off(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workplace, "HEALED", 100)
+    file, whole = untrained_resnet(tmp_path)
+    budget = Budget(macs=round(0.75 * whole), max_drop=100)
+    result = shrink(file, photos, budget, minutes=0.2, out=tmp_path / "out")
+    parent, integer, last = result.ladder
+    assert last.step == "at 12 pixels" and not result.over  # 8 would do, and is not asked for
+    assert last.macs < 0.75 * whole < parent.macs and last.p50_ms < integer.p50_ms
+    assert last.size_bytes == pytest.approx(integer.size_bytes, rel=0.02)
+    checked, manifest = check(Path(result.file)), json.loads((tmp_path / "out" / "model.json").read_text())
+    assert checked.parity_ok and manifest["contract"]["side"] == 12
+    assert "(12, 12)" in Path(result.report).read_text()  # the lines that run the file
+    assert open_source(tmp_path / "out").contract.side == 12
+
+
+def test_pictures_that_became_too_small_grow_again(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(model: nn.Module, draft: Artifact, *args: Any, **options: Any) -> gate_module.Passed:
+        passed = gate_module.gate(model, draft, *args, **options)
+        if draft.contract.side > 8:
+            return passed
+        faults = {p: replace(option, faults=("planted",)) for p, option in passed.options.items()}
+        return gate_module.Passed(options=faults, chosen=None)
+
+    monkeypatch.setattr(offers, "gate", judged)
+    whole = count_model(open_source(run).model, (3, 16, 16)).cost.macs or 0
+    budget = Budget(macs=round(0.4 * whole), max_drop=100)
+    result = shrink(run, photos, budget, minutes=MINUTES, out=tmp_path / "out")
+    steps = [(rung.step, rung.undone) for rung in result.ladder[2:]]
+    assert steps[:2] == [("at 8 pixels", "planted"), ("at 12 pixels", "")]
+    assert len(steps) > 2 and not result.over and check(Path(result.file)).parity_ok
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["contract"]["side"] == 12
+
+
+def test_a_network_for_one_size_keeps_it(run: Path, photos: Path, tmp_path: Path) -> None:
+    flat = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)).eval()
+    source = replace(open_source(run), model=flat)
+    with Run(tmp_path) as stages:
+        place = Workplace(stages, source, load_photos(photos, seed=3), Budget(max_drop=100), 1, 3, lambda *_: None, 16)
+        assert smaller.smaller_side(place, "parent", flat, 0.0) == 16
+
+
 def test_blocks_go_before_channels_where_more_than_bytes_are_over(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workplace, "HEALED", 100)  # none of an untrained network's blocks costs so much
-    model = create_model("resnet18", width=0.0625, small_input=True, num_classes=4)
-    contract = InputContract(side=16)
-    save_weights(model, tmp_path / "resnet.safetensors", contract=contract, licence="none")
-    whole = count_model(model, (3, 16, 16)).cost.macs or 0
+    monkeypatch.setattr(smaller, "LEAST", 1)
+    file, whole = untrained_resnet(tmp_path)
     budget = Budget(macs=round(0.5 * whole), max_drop=100)
-    result = shrink(tmp_path / "resnet.safetensors", photos, budget, minutes=0.2, out=tmp_path / "out")
+    result = shrink(file, photos, budget, minutes=0.2, out=tmp_path / "out")
     steps = [rung.step for rung in result.ladder]
     assert steps == ["as it came", "int8", "without 5 blocks"] and not result.over
     assert result.ladder[2].macs <= 0.5 * whole and result.ladder[2].p50_ms < result.ladder[1].p50_ms

@@ -33,7 +33,8 @@ def shrink(
     normalize: options.Normalize = None,
     json_: options.Json = False,
 ) -> int:
-    """Quantize, prune and teach a trained network until it fits, or for as long as it holds its accuracy."""
+    """Quantize, prune and teach a trained network until it fits, or for as long as it holds its accuracy; also to do
+    with smaller pictures, if that saves time."""
     from swiftlet.progress import bars
     from swiftlet.shrinking.verb import shrink as run
 

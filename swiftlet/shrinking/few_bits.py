@@ -33,7 +33,7 @@ def few_bits_file(place: Workplace, model: nn.Module, bits: int) -> bytes:
     """The file that a network would have, before it is trained for it: that moves the weights little."""
     plain, _ = deployed(model)
     integer, _ = finished(prepare_qat(plain, place.calibration.images[:1], bits=bits, **place.calibration.grid)[0])
-    return export_onnx(integer, place.source.contract)
+    return export_onnx(integer, place.contract)
 
 
 def bits_that_fit(place: Workplace, base: str, offered: Offer) -> list[int]:

@@ -1,5 +1,5 @@
-"""The ladder: the network as it came, as int8, without some of its residual blocks, then narrower and narrower, each
-taught by the one that came in; at last with fewer bits for each weight.
+"""The ladder: the network as it came, as int8, on smaller pictures, without some of its residual blocks, then narrower
+and narrower, each taught by the one that came in; at last with fewer bits for each weight.
 
 A stage is a trained network and its files under the gate (offers.py). With a budget the first stage within it is the
 last. Without one the ladder goes down until a stage costs more accuracy than allowed; that one is undone, and half the
@@ -22,6 +22,7 @@ from swiftlet.shrinking.few_bits import bits_that_fit, offer_few_bits, stage_of
 from swiftlet.shrinking.narrow import SPARE, limits, mild_limit, pruned, scores_of
 from swiftlet.shrinking.offers import Offer, holding, offer, points_lost
 from swiftlet.shrinking.shallow import Blocks, find_blocks
+from swiftlet.shrinking.smaller import at_side, sides_below, smaller_side
 from swiftlet.shrinking.teach import engine_of, teach
 from swiftlet.shrinking.workplace import Workplace
 
@@ -75,10 +76,12 @@ class Ladder:
         all_seconds = place.minutes * 60  # of which QAT takes its share if need be: int8 is what all else builds on
         good = Stage("parent", "as it came", offer(place, "parent", all_seconds), "parent")
         yield good
-        for blocks in self._shallower(good):
-            yield blocks
-            good = blocks if blocks.stands else good
-        if self._enough(good, 0):
+        for step in (self._smaller, self._shallower):
+            for stage in step(good):
+                yield stage
+                good = stage if stage.stands else good
+        place = self.place
+        if self._enough(good, "steps"):
             return
         if not place.limited:
             yield from self._while_it_holds(good)
@@ -104,18 +107,18 @@ class Ladder:
                 return
             yield stage
             if not stage.stands:
-                if self._over(good) <= {"size_bytes", "packed_bytes"}:
+                if self._only_bytes(good):
                     yield from self._coded(good)
                 return
             good = stage
-            if self._enough(good, number):
+            if self._enough(good, str(number)):
                 return
 
     def _while_it_holds(self, good: Stage) -> Iterator[Stage]:
         """From a stage that stands as far as teaching can heal, again and again; half the way back from a stage that
         lost too much; then to fewer bits."""
         number, failed = 0, None
-        while not self._enough(good, number):
+        while not self._enough(good, str(number)):
             number += 1
             if failed is None:
                 drop = points_lost(self.place, good.option["accuracy"])
@@ -134,38 +137,64 @@ class Ladder:
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    def _shallower(self, parent: Stage) -> Iterator[Stage]:
-        """The network as it came without residual blocks, and taught; if that does not hold, with fewer gone."""
-        place = self.place
-        if self._enough(parent, 0) or (place.limited and self._over(parent) <= {"size_bytes", "packed_bytes"}):
+    def _smaller(self, before: Stage) -> Iterator[Stage]:
+        """The network of the stage before on smaller pictures, and taught; if that does not hold, half the way back.
+        If it does, all that follows sees such pictures."""
+        if self._enough(before, "smaller-0") or self._only_bytes(before):
             return
-        found = find_blocks(place)
-        number, count = 0, place.run.once("shallow", lambda: {"count": self._blocks_to_drop(found)})["count"]
-        while count and not self._enough(parent, number):
+        number, drop = 0, points_lost(self.place, before.option["accuracy"])
+        network, records = self.place.network(before.name)
+        side = smaller_side(self.place, before.name, network, drop)
+        while side < self.place.side and not self._enough(before, f"smaller-{number}"):
+            number += 1
+            name, seconds, there = f"smaller-{number}", self._seconds(0), self.place.at(side)
+            there.began(name)
+            if there.run.stored(name) is None:
+                smaller = at_side(there, network).requires_grad_(True)
+                self._taught(there, name, smaller, records, f"teaching pictures of {side} pixels", seconds)
+            stage = self._paying(Stage(name, f"at {side} pixels", offer(there, name, seconds), name), before)
+            yield stage
+            if stage.stands:
+                self.place = there
+                return
+            between = [other for other in sides_below(self.place.side) if other > side]
+            side = between[len(between) // 2] if between else self.place.side
+
+    def _shallower(self, before: Stage) -> Iterator[Stage]:
+        """The network of the stage before without residual blocks, and taught; if that does not hold, with fewer
+        gone."""
+        if self._enough(before, "shallow-0") or self._only_bytes(before):
+            return
+        place, drop = self.place, points_lost(self.place, before.option["accuracy"])
+        whole, records = place.network(before.name)
+        found = find_blocks(place, whole, drop)
+        wanted = place.run.once("shallow", lambda: {"count": self._blocks_to_drop(before.name, whole, found)})
+        number, count = 0, wanted["count"]
+        while count and not self._enough(before, f"shallow-{number}"):
             number += 1
             name, seconds = f"shallow-{number}", self._seconds(0)
             step = f"without {count} block{'s' if count > 1 else ''}"
             place.began(name)
             if place.run.stored(name) is None:
-                network, record = drop_blocks(place.source.model, found.order[:count])
+                network, record = drop_blocks(whole, found.order[:count])
                 network.requires_grad_(True)
                 recalibrate(network, place.calibration.images)
-                self._taught(name, network, (record,), f"teaching {step}", seconds)
-            stage = self._paying(Stage(name, step, offer(place, name, seconds), name), parent)
+                self._taught(place, name, network, (*records, record), f"teaching {step}", seconds)
+            stage = self._paying(Stage(name, step, offer(place, name, seconds), name), before)
             yield stage
             if stage.stands:
                 return
             count //= 2
 
-    def _blocks_to_drop(self, found: Blocks) -> int:
+    def _blocks_to_drop(self, base: str, model: nn.Module, found: Blocks) -> int:
         """The mild ones; with a budget more, if it cannot be kept otherwise. Raises Infeasible."""
         place = self.place
         if not place.limited:
             return found.mild
         for count in range(found.mild, len(found.order) + 1):
-            network = drop_blocks(place.source.model, found.order[:count])[0] if count else place.source.model
+            network = drop_blocks(model, found.order[:count])[0] if count else model
             try:
-                limits(place, f"without-{count}" if count else "parent", network.eval())
+                limits(place, f"without-{count}" if count else base, network.eval())
             except Infeasible:
                 if count == len(found.order):
                     raise
@@ -189,13 +218,16 @@ class Ladder:
             if place.macs(narrow) <= above:
                 return None
             recalibrate(narrow, place.calibration.images)  # what was cut out is missing from the statistics
-            self._taught(name, narrow, (*records, record), f"teaching {limit / 1e6:.2f} M multiply-adds", seconds)
+            what = f"teaching {limit / 1e6:.2f} M multiply-adds"
+            self._taught(place, name, narrow, (*records, record), what, seconds)
         step = f"pruned to {100 * limit / place.whole:.0f} %"
         return self._paying(Stage(name, step, offer(place, name, seconds), name), before)
 
-    def _taught(self, name: str, model: nn.Module, records: tuple[Record, ...], what: str, seconds: float) -> None:
-        teach(self.place, name, model, TAUGHT * seconds, what, engine=engine_of(self.place, seconds))
-        self.place.keep(name, records)
+    def _taught(
+        self, place: Workplace, name: str, model: nn.Module, records: tuple[Record, ...], what: str, seconds: float
+    ) -> None:
+        teach(place, name, model, TAUGHT * seconds, what, engine=engine_of(place, seconds))
+        place.keep(name, records)
 
     def _coded(self, before: Stage) -> Iterator[Stage]:
         """The stage before with as many bits for a weight as the budget lets it have, or the fewest that are safe."""
@@ -240,17 +272,21 @@ class Ladder:
         """What QAT with fewer bits has: what is left, but not more than a rung, nor too little to tell."""
         return TAUGHT * min(self._seconds(0), max(self.place.seconds_left, LAST * self._seconds(0)))
 
-    def _enough(self, good: Stage, number: int) -> bool:
+    def _enough(self, good: Stage, tried: str) -> bool:
         """Within the budget; without one, no time for another step like this and the last one. Decided once: a run that
         goes on has less time than it had."""
         if self.place.limited:  # on the way to a budget there is no stopping half-way
             return good.offer["chosen"] is not None
         short = self.place.seconds_left < (1 + LAST) * self._seconds(0)
-        return bool(self.place.run.once(f"{good.name}.{number}.enough", lambda: {"enough": short})["enough"])
+        return bool(self.place.run.once(f"{good.name}.{tried}.enough", lambda: {"enough": short})["enough"])
 
     def _over(self, stage: Stage) -> set[str]:
         """The limits that the file of a stage that stands still breaks."""
         return set(stage.option["over"])
+
+    def _only_bytes(self, stage: Stage) -> bool:
+        """Whether there is a budget of which it breaks nothing but limits on bytes."""
+        return self.place.limited and self._over(stage) <= {"size_bytes", "packed_bytes"}
 
     def _macs(self, stage: Stage) -> int:
         return int(stage.offer["options"]["float32"]["cost"]["macs"])

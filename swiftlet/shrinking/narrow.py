@@ -88,7 +88,7 @@ def _share_that_fits(place: Workplace, model: nn.Module) -> float:
         except NothingToDo:
             narrow = model
         shares[keep] = place.macs(narrow) / place.macs(model)
-        return _within(place, narrow)
+        return within(place, narrow)
 
     found = bisect_left(GRID, True, key=fits)
     if found == len(GRID):
@@ -99,9 +99,9 @@ def _share_that_fits(place: Workplace, model: nn.Module) -> float:
     return shares[GRID[found]]
 
 
-def _within(place: Workplace, model: nn.Module) -> bool:
+def within(place: Workplace, model: nn.Module) -> bool:
     """Whether a file of this network would be within the budget; its download, with as few bits as there may be."""
-    contract, budget = place.source.contract, place.budget
+    contract, budget = place.contract, place.budget
     files = untrained_files(model, contract)
     packed = len(pack_onnx(few_bits_file(place, model, BITS[-1]))) if budget.packed_bytes is not None else None
     runtime, threads = budget.runtime or "onnxruntime", budget.threads
@@ -124,18 +124,18 @@ def rounding(place: Workplace) -> int:
 
 def _rounding(place: Workplace) -> int:
     model = place.source.model
-    scores = scores_of(place, model)
+    scores, limit = scores_of(place, model), NARROWER * place.macs(model)
     runtime, threads = place.budget.runtime or "onnxruntime", place.budget.threads
     contestants, counted = {}, {}
     for channels in ROUND_TO:
         place.progress(f"timing widths in multiples of {channels}", 0, 0)
         try:
-            narrow, _ = _cut(place, model, scores, channels, measure=place.macs, limit=NARROWER * place.whole)
+            narrow, _ = _cut(place, model, scores, channels, measure=place.macs, limit=limit)
         except (NothingToDo, Infeasible):
             continue
-        if channels > 1 and place.macs(narrow) < NEAR * NARROWER * place.whole:
+        if channels > 1 and place.macs(narrow) < NEAR * limit:
             continue
-        file = untrained_files(narrow, place.source.contract)["int8"]
+        file = untrained_files(narrow, place.contract)["int8"]
         contestants[channels] = Contestant("", get_runtime(runtime).load(file, threads), runtime, threads)
         counted[channels] = place.macs(narrow)
     if not contestants:
@@ -173,5 +173,5 @@ def scores_of(place: Workplace, model: nn.Module) -> Scores:
     """What its channels are worth on some training pictures."""
     pixels, labels = place.some_training(BATCH * TAYLOR_BATCHES)
     batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
-    normalise = place.source.contract.normalise
+    normalise = place.contract.normalise
     return taylor_scores(model, ((torch.from_numpy(normalise(pixels[b])), torch.tensor(labels[b])) for b in batches))

@@ -85,7 +85,7 @@ def draft(place: Workplace, records: tuple[Record, ...]) -> Artifact:
         arguments=place.source.arguments,
         precision="float32",
         labels=place.photos.classes,
-        contract=place.source.contract,
+        contract=place.contract,
         golden={},
         parents={"photos": place.photos.audit.digest, "network": place.source.digest},
         records=records,
@@ -95,7 +95,7 @@ def draft(place: Workplace, records: tuple[Record, ...]) -> Artifact:
 
 def _holds(place: Workplace, network: nn.Module) -> bool:
     """Whether it holds the accuracy as it is: what float32 has lost, no rounding gives back."""
-    reached = accuracy(copy.deepcopy(network), place.val_pixels, place.photos.val.labels, place.source.contract)
+    reached = accuracy(copy.deepcopy(network), place.val_pixels, place.photos.val.labels, place.contract)
     return points_lost(place, reached) <= place.budget.max_drop
 
 

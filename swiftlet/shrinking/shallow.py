@@ -22,14 +22,13 @@ class Blocks:
     mild: int
 
 
-def find_blocks(place: Workplace) -> Blocks:
-    """Of the network as it came."""
-    found = place.run.once("blocks", lambda: _find(place))
+def find_blocks(place: Workplace, model: nn.Module, drop: float) -> Blocks:
+    """Of a network that has lost `drop` points."""
+    found = place.run.once("blocks", lambda: _find(place, model, drop))
     return Blocks(tuple(found["order"]), found["mild"])
 
 
-def _find(place: Workplace) -> dict[str, object]:
-    model = place.source.model
+def _find(place: Workplace, model: nn.Module, drop: float) -> dict[str, object]:
     if not residual_blocks(model):
         return {"order": [], "mild": 0}
 
@@ -37,10 +36,10 @@ def _find(place: Workplace) -> dict[str, object]:
         place.progress("looking for blocks that it can do without", 0, 0)
         return place.loss(network)
 
-    saved = _milliseconds(place, model)
+    saved, before = _milliseconds(place, model), place.loss(model)
     order = least_blocks(model, MOST, loss, saved)
-    gone = [place.gone(loss(drop_blocks(model, order[: i + 1])[0])) for i in range(len(order))]
-    mild = next((i for i, share in enumerate(gone) if share > place.mild(0.0)), len(order))
+    gone = [place.gone(loss(drop_blocks(model, order[: i + 1])[0]), before) for i in range(len(order))]
+    mild = next((i for i, share in enumerate(gone) if share > place.mild(drop)), len(order))
     return {"order": list(order), "mild": mild, "milliseconds": saved}
 
 
@@ -51,7 +50,7 @@ def _milliseconds(place: Workplace, model: nn.Module) -> dict[str, float]:
     contestants: list[Contestant] = []
     for name, network in networks.items():
         place.progress("timing blocks", len(contestants), len(networks))
-        file = untrained_files(network, place.source.contract)["int8"]
+        file = untrained_files(network, place.contract)["int8"]
         contestants.append(Contestant(name, get_runtime(runtime).load(file, threads), runtime, threads))
     whole, *without = race(contestants, seconds=RACE_SECONDS * len(contestants), batch=place.budget.batch)
     least = LEAST * whole.p50_ms

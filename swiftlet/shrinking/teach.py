@@ -60,8 +60,8 @@ def engine_of(place: Workplace, seconds: float) -> Engine:
 
     def find() -> dict[str, object]:
         place.progress("timing ways to compute a step", 0, 0)
-        side, network = place.source.contract.side, copy.deepcopy(place.source.model).requires_grad_(True)
-        return fastest(network, recipe_of(place), side, seconds=TRIAL * seconds).to_json()
+        network = copy.deepcopy(place.source.model).requires_grad_(True)
+        return fastest(network, recipe_of(place), place.side, seconds=TRIAL * seconds).to_json()
 
     return Engine(**place.run.once("engine", find))
 
@@ -104,14 +104,14 @@ def _plan(place: Workplace, model: nn.Module, seconds: float, engine: Engine) ->
 
 
 def _training(place: Workplace, model: nn.Module, recipe: Recipe, steps: int, seed: int, engine: Engine) -> Training:
-    contract, teacher = place.source.contract, copy.deepcopy(place.source.model)
+    teacher = Teacher(copy.deepcopy(place.source.model), place.source.contract)
     return Training(
         model,
         place.pictures,
-        contract,
+        place.contract,
         recipe,
         steps=steps,
         seed=seed,
         engine=engine,
-        teacher=Teacher(teacher, contract),
+        teacher=teacher,
     )

@@ -125,7 +125,8 @@ def shrink(
         run.claim(facts | {"minutes": minutes, "swiftlet": __version__})
         found = run.stored("result")
         if found is None:
-            place = Workplace(run, opened, data, budget, minutes, dealt_by, progress or (lambda *_: None))
+            side = opened.contract.side
+            place = Workplace(run, opened, data, budget, minutes, dealt_by, progress or (lambda *_: None), side)
             found = run.once("result", lambda: asdict(deliver(place)))
         return Shrunk.from_json(found)
 
@@ -167,7 +168,7 @@ def _rung(place: Workplace, stage: Stage, precision: str, p50_ms: float, *, deli
 
 
 def _write(place: Workplace, best: Stage, rungs: list[Rung]) -> Shrunk:
-    run, budget, contract = place.run, place.budget, place.source.contract
+    run, budget = place.run, place.budget
     runtime, threads, folder = budget.runtime or "onnxruntime", budget.threads, place.run.folder
     precision = best.precision
     place.progress("measuring the file that is delivered", 0, 0)
@@ -177,17 +178,15 @@ def _write(place: Workplace, best: Stage, rungs: list[Rung]) -> Shrunk:
         precision: place.path(f"{best.name}.{precision}.onnx").read_bytes(),
     }
     split = place.photos.test.open(graph_digest(files[precision]), folder / "test-opened.json")
+    loaded = {which: load_classifier(file, runtime=runtime, threads=threads) for which, file in files.items()}
+    contract = loaded[precision].contract
     pixels = split.pixels(contract)
     scored: dict[str, Scored] = {
-        which: score(load_classifier(file, runtime=runtime, threads=threads), split, pixels)
-        for which, file in files.items()
+        which: score(each, split, pixels if each.contract == contract else None) for which, each in loaded.items()
     }
     delivered = with_figures(files[precision], scored[precision], "test")
     classifier = load_classifier(delivered, runtime=runtime, threads=threads)
-    programs = {
-        "parent": load_classifier(files["parent"], runtime=runtime, threads=threads).program,
-        "": classifier.program,
-    }
+    programs = {"parent": loaded["parent"].program, "": classifier.program}
     contestants = [Contestant(which, program, runtime, threads) for which, program in programs.items()]
     parent_measured, measured = race(contestants, seconds=RACE_SECONDS, batch=budget.batch)
     packed, cost = pack_onnx(delivered), measured_cost(delivered, measured, packed=True)

@@ -1,7 +1,7 @@
 """What every step of a shrinking needs: the run, the network that came in, the photos, and their pictures in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log
 from pathlib import Path
@@ -16,6 +16,7 @@ from swiftlet.budget import ALL_LIMITS, Budget
 from swiftlet.compress.record import Record
 from swiftlet.compress.replay import replay
 from swiftlet.cost.count import count_model
+from swiftlet.data.contract import InputContract
 from swiftlet.data.photos import Photos
 from swiftlet.gate import CALIBRATION
 from swiftlet.progress import Progress
@@ -36,7 +37,8 @@ LOOKED_AT = 256  # training pictures whose loss tells how much a network still k
 
 @dataclass
 class Workplace:
-    """One run's inputs. Stages go by name; "parent" is the network as it came."""
+    """One run's inputs. Stages go by name; "parent" is the network as it came. side: of the pictures, which may become
+    smaller on the way; `at` gives the workplace for that."""
 
     run: Run
     source: Source
@@ -45,6 +47,19 @@ class Workplace:
     minutes: float
     seed: int
     progress: Progress
+    side: int
+
+    def at(self, side: int) -> "Workplace":
+        return replace(self, side=side)
+
+    @cached_property
+    def contract(self) -> InputContract:
+        return replace(self.source.contract, side=self.side)
+
+    @cached_property
+    def before(self) -> "Workplace":
+        """With the pictures that the network which came in saw."""
+        return self.at(self.source.contract.side)
 
     @property
     def limited(self) -> bool:
@@ -56,7 +71,7 @@ class Workplace:
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
-        return 3, self.source.contract.side, self.source.contract.side
+        return 3, self.side, self.side
 
     def macs(self, model: nn.Module) -> int:
         counted = count_model(model, self.shape).cost.macs
@@ -66,7 +81,7 @@ class Workplace:
     @cached_property
     def whole(self) -> int:
         """Multiply-adds of the network as it came."""
-        return self.macs(self.source.model)
+        return self.before.macs(self.source.model)
 
     def began(self, name: str) -> float:
         """When the stage was begun, in seconds of the run."""
@@ -109,7 +124,7 @@ class Workplace:
         model.eval()
         with torch.inference_mode():
             scores = [
-                model(torch.from_numpy(self.source.contract.normalise(pixels[start : start + BATCH])))
+                model(torch.from_numpy(self.contract.normalise(pixels[start : start + BATCH])))
                 for start in range(0, len(labels), BATCH)
             ]
             return float(F.cross_entropy(torch.cat(scores), torch.tensor(labels)))
@@ -117,7 +132,7 @@ class Workplace:
     @cached_property
     def loss_before(self) -> float:
         """Of the network that came in."""
-        return self.loss(self.source.model)
+        return self.before.loss(self.source.model)
 
     def gone(self, loss: float, before: float | None = None) -> float:
         """The share of what a network of loss `before` had learned, by default the one that came in, that one of this
@@ -140,7 +155,7 @@ class Workplace:
     @cached_property
     def pictures(self) -> Pictures:
         """What is trained on."""
-        contract = canvas(self.source.contract, self.photos.audit.median_short_side)
+        contract = canvas(self.contract, self.photos.audit.median_short_side)
         pixels = self.photos.train.pixels(contract, quick=True, progress=self.progress)
         return Pictures(pixels, self.photos.train.labels)
 
@@ -148,12 +163,12 @@ class Workplace:
         """Pixels (N, side, side, 3) and labels of `count` training pictures, by the seed."""
         some = np.random.default_rng(self.seed).permutation(len(self.photos.train))[:count]
         split = self.photos.train.subset(some)
-        return split.pixels(self.source.contract), split.labels
+        return split.pixels(self.contract), split.labels
 
     @cached_property
     def calibration(self) -> Calibration:
-        return Calibration(self.some_training(CALIBRATION)[0], self.source.contract)
+        return Calibration(self.some_training(CALIBRATION)[0], self.contract)
 
     @cached_property
     def val_pixels(self) -> npt.NDArray[np.uint8]:
-        return self.photos.val.pixels(self.source.contract, progress=self.progress)
+        return self.photos.val.pixels(self.contract, progress=self.progress)
