@@ -43,9 +43,24 @@ def test_kmeans_is_scipys(k, seed):
     np.testing.assert_allclose(found, np.sort(theirs.ravel()), atol=1e-9)
 
 
-def test_clusters_without_a_value_are_left_out():
-    found = kmeans(np.array([0.0, 0.1, 9.9, 10.0]), np.linspace(0, 10, 16))
-    np.testing.assert_allclose(found, [0.05, 9.95])
+def test_there_are_no_more_clusters_than_values():
+    found = kmeans(np.array([0.0, 0.1, 9.9, 10.0, 10.0]), np.linspace(0, 10, 16))
+    np.testing.assert_allclose(found, [0.0, 0.1, 9.9, 10.0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 64), st.integers(0, 1000))
+def test_no_cluster_stays_empty(k, seed):
+    """Folded depthwise weights: one scale for each channel, and most of the even starts far from any weight."""
+    draw = np.random.default_rng(seed)
+    numbers = np.exp(2 * draw.normal(size=(64, 1))) * draw.normal(size=(64, 9))
+    start = np.linspace(numbers.min(), numbers.max(), k)
+    found = kmeans(numbers, start)
+    error = np.abs(numbers.ravel()[:, None] - found).min(1)
+    even = np.abs(numbers.ravel()[:, None] - start).min(1)
+    assert len(found) == k and (np.diff(found) > 0).all()
+    assert np.bincount(np.abs(numbers.ravel()[:, None] - found).argmin(1), minlength=k).all()
+    assert (error**2).sum() <= (even**2).sum()
 
 
 @pytest.mark.parametrize("init", ["linear", "density", "random"])
