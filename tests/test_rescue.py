@@ -26,7 +26,9 @@ from swiftlet.data.photos import load_photos
 from swiftlet.errors import NothingToDo
 from swiftlet.export.artifact import Artifact, read_artifact
 from swiftlet.fitting import Result, fit, rescue
+from swiftlet.fitting.offers import best_offer
 from swiftlet.quantizing import Calibration, calibrated_best, trained
+from swiftlet.run import Run
 from swiftlet.signals import Terminated
 from swiftlet.zoo import create_model
 
@@ -53,6 +55,18 @@ def wreck(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def calibration_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     wreck(monkeypatch)
+
+
+def test_of_equal_files_the_one_that_costs_less_is_delivered(tmp_path: Path) -> None:
+    def offered(accuracy: float, size: int, macs: int) -> dict[str, Any]:
+        cost = {"size_bytes": size, "macs": macs}
+        return {"chosen": "int8", "accuracy": accuracy, "options": {"int8": {"cost": cost}}}
+
+    with Run(tmp_path) as run:
+        for name, facts in {"worse": (0.9, 1, 1), "larger pictures": (1.0, 100, 9), "it": (1.0, 101, 4)}.items():
+            run.once(f"{name}.offer", lambda facts=facts: offered(*facts))
+        best = best_offer(SimpleNamespace(run=run))  # type: ignore[arg-type]
+        assert best is not None and best[0] == "it"
 
 
 @pytest.fixture(scope="module")
