@@ -270,7 +270,7 @@ def test_precision_on_planted_accuracies(
 def test_compression_curve_measures_every_stage(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression_curve, "DENSITIES", (1.0, 0.2))
     torch.manual_seed(0)
-    model = create_model("mobilenet_v1", width=0.125, stem_stride=1, num_classes=2).eval()
+    model = create_model("mobilenet_v1", width=0.25, stem_stride=1, num_classes=2).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     seen = compression_curve.measure(4, model, lesson)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
