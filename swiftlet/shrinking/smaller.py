@@ -1,6 +1,7 @@
 """How many pixels a network can do without (the resolution multiplier of MobileNet V1, section 3.4).
 
-All layers stay, so no bytes are saved; time and multiply-adds go with the square of the side.
+All layers stay, so no bytes are saved; multiply-adds go about with the square of the side, with less where maps round
+up.
 """
 
 import copy
