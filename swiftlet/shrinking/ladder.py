@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from swiftlet.budget import LIMITS
 from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.compress.blocks import drop_blocks
 from swiftlet.compress.record import Record
@@ -28,7 +29,7 @@ from swiftlet.shrinking.workplace import Workplace
 
 RUNGS = 4  # that there is time for without a limit
 TAUGHT = 0.7  # share of a rung's seconds that goes to steps; the rest to files and the gate
-PAYS = 0.98  # of the bytes: a step that leaves more of them must be faster
+PAYS = 0.98  # of the bytes, or of what the budget counts: a step that leaves more of them must be faster
 LAST = 0.5  # of a rung's seconds: what the last step, fewer bits, needs
 WORTH = 0.9  # of the multiply-adds of the stage before: a rung that leaves more is not worth its time
 
@@ -242,11 +243,13 @@ class Ladder:
                 return
 
     def _paying(self, stage: Stage, before: Stage) -> Stage:
-        """The same, undone if it is neither smaller than what stood before nor surely faster, in one race of both."""
+        """The same, undone if it is neither smaller than what stood before, nor less of what the budget counts, nor
+        surely faster, in one race of both."""
         if not stage.stands:
             return stage
         costs = before.option["cost"], stage.option["cost"]
-        if any(costs[1][size] < PAYS * costs[0][size] for size in ("size_bytes", "packed_bytes")):
+        limited = {name for name in LIMITS if getattr(self.place.budget, name) is not None} - {"latency_ms"}
+        if any(costs[1][name] < PAYS * costs[0][name] for name in {"size_bytes", "packed_bytes"} | limited):
             return stage
 
         def race() -> dict[str, object]:
