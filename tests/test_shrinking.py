@@ -36,7 +36,7 @@ from swiftlet.pack.onnx import unpack_onnx
 from swiftlet.run import Run
 from swiftlet.shrinking import ladder, narrow, offers, smaller, verb, workplace
 from swiftlet.shrinking.source import open_source
-from swiftlet.shrinking.teach import healing, recipe_of
+from swiftlet.shrinking.teach import epochs_in, healing, recipe_of, teach
 from swiftlet.shrinking.verb import Shrunk, shrink
 from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import Terminated
@@ -160,6 +160,31 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
     assert open_source(tmp_path / "out").network == "mobilenet_v1"  # the float32 file of the network before it
 
 
+@pytest.mark.parametrize("fastest, step", [("smaller", "at 8"), ("shallower", "without"), ("narrower", "pruned to")])
+def test_the_cut_that_leaves_the_fastest_file_goes_first_and_is_taught_longest(
+    fastest: str, step: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def taught(place: Workplace, name: str, model: nn.Module, seconds: float, what: str, **options: Any) -> None:
+        seen.append(seconds)
+        teach(place, name, model, 0.01, what, **options)
+
+    monkeypatch.setattr(workplace, "HEALED", 100)
+    monkeypatch.setattr(workplace, "MOST", 100)
+    monkeypatch.setattr(ladder, "teach", taught)
+    monkeypatch.setattr(
+        ladder, "milliseconds", lambda networks, *_: {kind: 2.0 - (kind == fastest) for kind in networks}
+    )
+    source = open_source(untrained_resnet(tmp_path)[0])
+    with Run(tmp_path / "run") as stages:
+        place = Workplace(stages, source, load_photos(photos, seed=3), Budget(max_drop=100), 2.5, 3, lambda *_: None, 16)
+        descent = ladder.Ladder(place).descend()
+        assert next(descent).step == "as it came" and next(descent).step.startswith(step)
+        next(descent)
+    assert seen == [pytest.approx(ladder.TAUGHT * seconds) for seconds in (90, 37.5)]
+
+
 def test_a_rung_is_as_deep_as_teaching_can_heal(run: Path, photos: Path, tmp_path: Path) -> None:
     source = open_source(run)
     data = load_photos(photos, seed=3)
@@ -167,12 +192,16 @@ def test_a_rung_is_as_deep_as_teaching_can_heal(run: Path, photos: Path, tmp_pat
     for points in (0.01, 0.5, 5.0):  # that may still be lost; as many are lost already
         with Run(tmp_path / str(points)) as stages:
             place = Workplace(stages, source, data, Budget(max_drop=2 * points), 1.0, 3, lambda *_: None, 16)
-            limits.append(narrow.mild_limit(place, "parent", source.model, points))
+            mild = place.mild(points, epochs=2)
+            limits.append(narrow.mild_limit(place, "parent", source.model, mild))
             if limits[-1] is not None:
                 scores = narrow.scores_of(place, source.model)
                 cut, _ = narrow.pruned(place, source.model, scores, measure=place.macs, limit=limits[-1])
                 recalibrate(cut, place.calibration.images)
-                assert place.gone(place.loss(cut)) < 1.5 * place.mild(points)
+                assert place.gone(place.loss(cut)) < 1.5 * mild
+            assert mild == pytest.approx(place.mild(points, epochs=1) * 2) and place.mild(2 * points, epochs=2) == 0
+            assert place.mild(points, epochs=10**6) == workplace.MOST
+            assert epochs_in(place, 2.0) == pytest.approx(2 * epochs_in(place, 1.0))
     whole = count_model(source.model, (3, 16, 16)).cost.macs
     found = [whole if limit is None else limit for limit in limits]
     assert found == sorted(found, reverse=True) and found[2] < found[0]
@@ -217,6 +246,7 @@ def test_pictures_become_smaller_before_anything_is_cut_off(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workplace, "HEALED", 100)
+    monkeypatch.setattr(workplace, "MOST", 100)
     file, whole = untrained_resnet(tmp_path)
     budget = Budget(macs=round(0.75 * whole), max_drop=100)
     result = shrink(file, photos, budget, minutes=0.2, out=tmp_path / "out")
@@ -256,13 +286,14 @@ def test_a_network_for_one_size_keeps_it(run: Path, photos: Path, tmp_path: Path
     source = replace(open_source(run), model=flat)
     with Run(tmp_path) as stages:
         place = Workplace(stages, source, load_photos(photos, seed=3), Budget(max_drop=100), 1, 3, lambda *_: None, 16)
-        assert smaller.smaller_side(place, "parent", flat, 0.0) == 16
+        assert smaller.smaller_side(place, "parent", flat, mild=1.0) == 16
 
 
 def test_blocks_go_before_channels_where_more_than_bytes_are_over(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workplace, "HEALED", 100)  # none of an untrained network's blocks costs so much
+    monkeypatch.setattr(workplace, "HEALED", 100)
+    monkeypatch.setattr(workplace, "MOST", 100)  # none of an untrained network's blocks costs so much
     monkeypatch.setattr(smaller, "LEAST", 1)
     file, whole = untrained_resnet(tmp_path)
     budget = Budget(macs=round(0.5 * whole), max_drop=100)

@@ -1,12 +1,14 @@
-"""The ladder: the network as it came, as int8, on smaller pictures, without some of its residual blocks, then narrower
-and narrower, each taught by the one that came in; at last with fewer bits for each weight.
+"""The ladder: the network as it came, as int8, on smaller pictures, without some of its residual blocks, narrower, each
+taught by the one that came in; at last with fewer bits for each weight.
 
 A stage is a trained network and its files under the gate (offers.py). With a budget the first stage within it is the
-last. Without one the ladder goes down until a stage costs more accuracy than allowed; that one is undone, and half the
-way to it is tried. Each stage is stored in the run, so a killed run goes on where it was.
+last. Without one the fastest cut that can be healed goes first, and the ladder goes down until a stage costs more
+accuracy than allowed; that one is undone, and half the way to it is tried. Each stage is stored in the run, so a killed
+run goes on where it was.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, NamedTuple
@@ -24,13 +26,16 @@ from swiftlet.shrinking.narrow import SPARE, limits, mild_limit, pruned, scores_
 from swiftlet.shrinking.offers import Offer, holding, offer, points_lost
 from swiftlet.shrinking.shallow import Blocks, find_blocks
 from swiftlet.shrinking.smaller import at_side, sides_below, smaller_side
-from swiftlet.shrinking.teach import engine_of, teach
+from swiftlet.shrinking.teach import engine_of, epochs_in, teach
+from swiftlet.shrinking.untrained import milliseconds
 from swiftlet.shrinking.workplace import Workplace
 
-RUNGS = 4  # that there is time for without a limit
+RUNGS = 4  # equal parts of the time
+FIRST = 0.6  # share of the time that the first rung without a budget has
 TAUGHT = 0.7  # share of a rung's seconds that goes to steps; the rest to files and the gate
+RACE_SECONDS = 0.5  # for each kind of cut
 PAYS = 0.98  # of the bytes, or of what the budget counts: a step that leaves more of them must be faster
-LAST = 0.5  # of a rung's seconds: what the last step, fewer bits, needs
+LAST = 0.5  # of an equal part: the least that a rung has, and what the last step, fewer bits, needs
 WORTH = 0.9  # of the multiply-adds of the stage before: a rung that leaves more is not worth its time
 
 
@@ -70,6 +75,7 @@ class Ladder:
     """The order of the steps, and when to stop."""
 
     place: Workplace
+    taught: int = 0  # stages
 
     def descend(self) -> Iterator[Stage]:
         """All stages that were tried. The last one that stands is the result."""
@@ -77,20 +83,19 @@ class Ladder:
         all_seconds = place.minutes * 60  # of which QAT takes its share if need be: int8 is what all else builds on
         good = Stage("parent", "as it came", offer(place, "parent", all_seconds), "parent")
         yield good
+        if not place.limited:
+            yield from self._while_it_holds(good)
+            return
         for step in (self._smaller, self._shallower):
             for stage in step(good):
                 yield stage
                 good = stage if stage.stands else good
-        place = self.place
-        if self._enough(good, "steps"):
-            return
-        if not place.limited:
-            yield from self._while_it_holds(good)
+        if self._enough(good):
             return
         try:
-            below = limits(place, good.name, place.network(good.name)[0])
+            below = limits(self.place, good.name, self.place.network(good.name)[0])
         except Infeasible:
-            if place.run.stored("shallow") is None:
+            if not self.taught:
                 raise
             return  # blocks had to go, and their loss could not be healed
         yield from self._to_the_budget(good, below)
@@ -103,7 +108,7 @@ class Ladder:
                     yield coded
                     if coded.offer["chosen"]:
                         return
-            stage = self._narrower(f"narrow-{number}", good, limit, self._seconds(len(below) - number + 1))
+            stage = self._pruned(f"narrow-{number}", good, limit, self._seconds(len(below) - number + 1))
             if stage is None:
                 return
             yield stage
@@ -112,43 +117,64 @@ class Ladder:
                     yield from self._coded(good)
                 return
             good = stage
-            if self._enough(good, str(number)):
+            if self._enough(good):
                 return
 
     def _while_it_holds(self, good: Stage) -> Iterator[Stage]:
-        """From a stage that stands as far as teaching can heal, again and again; half the way back from a stage that
-        lost too much; then to fewer bits."""
-        number, failed = 0, None
-        while not self._enough(good, str(number)):
-            number += 1
-            if failed is None:
-                drop = points_lost(self.place, good.option["accuracy"])
-                limit = mild_limit(self.place, good.name, self.place.network(good.name)[0], drop)
+        """From a stage that stands, again and again, the cut that leaves the fastest file of those that teaching can
+        heal; then to fewer bits."""
+        kinds = {"smaller": self._smaller, "shallower": self._shallower, "narrower": self._narrower}
+        while not self._enough(good):
+            kind = self._fastest_cut(good, tuple(kinds))
+            if kind is None:
+                break
+            stage = good
+            for stage in kinds[kind](good):
+                yield stage
+            if stage.stands and stage is not good:
+                good = stage
             else:
-                limit = round(sqrt(self._macs(good) * self._macs(failed)))
-            if limit is None or limit > WORTH * self._macs(good):
-                break
-            above = self._macs(failed) if failed else 0
-            stage = self._narrower(f"narrow-{number}", good, limit, self._seconds(1), above=above)
-            if stage is None:
-                break
-            yield stage
-            good, failed = (stage, failed) if stage.stands else (good, stage)
+                del kinds[kind]
         yield from self._coded(good)
+
+    def _fastest_cut(self, good: Stage, kinds: tuple[str, ...]) -> str | None:
+        """Of these kinds the one that, as deep as teaching can heal, leaves the fastest int8 file; None if none is
+        worth its time. The clock does not care for what the weights are."""
+
+        def find() -> dict[str, str | None]:
+            place, mild = self.place, self._mild(good)
+            network = place.network(good.name)[0]
+            cuts: dict[str, tuple[Workplace, nn.Module]] = {}
+            if "smaller" in kinds:
+                cuts["smaller"] = place.at(smaller_side(place, self._probe(good), network, mild)), network
+            if "shallower" in kinds:
+                found = find_blocks(place, good.name, network)
+                count = found.mild(mild)
+                cuts["shallower"] = place, drop_blocks(network, found.order[:count])[0] if count else network
+            if "narrower" in kinds and (limit := mild_limit(place, self._probe(good), network, mild)) is not None:
+                with suppress(NothingToDo, Infeasible):  # so there is no such cut
+                    cut = pruned(place, network, scores_of(place, network), measure=place.macs, limit=limit)[0]
+                    cuts["narrower"] = place, cut
+            most = WORTH * place.macs(network)
+            worth = {kind: (at, cut) for kind, (at, cut) in cuts.items() if at.macs(cut) <= most}
+            times = milliseconds(worth, RACE_SECONDS, "timing what can be cut")
+            return {"kind": min(times, key=times.__getitem__, default=None)}
+
+        found: str | None = self.place.run.once(f"cut-{self.taught}", find)["kind"]
+        return found
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _smaller(self, before: Stage) -> Iterator[Stage]:
         """The network of the stage before on smaller pictures, and taught; if that does not hold, half the way back.
         If it does, all that follows sees such pictures."""
-        if self._enough(before, "smaller-0") or self._only_bytes(before):
+        if self._enough(before) or self._only_bytes(before):
             return
-        number, drop = 0, points_lost(self.place, before.option["accuracy"])
         network, records = self.place.network(before.name)
-        side = smaller_side(self.place, before.name, network, drop)
-        while side < self.place.side and not self._enough(before, f"smaller-{number}"):
-            number += 1
-            name, seconds, there = f"smaller-{number}", self._seconds(0), self.place.at(side)
+        side = smaller_side(self.place, self._probe(before), network, self._mild(before))
+        while side < self.place.side:
+            there, seconds = self.place.at(side), self._seconds(0)
+            name = self._next("smaller")
             there.began(name)
             if there.run.stored(name) is None:
                 smaller = at_side(there, network).requires_grad_(True)
@@ -158,23 +184,26 @@ class Ladder:
             if stage.stands:
                 self.place = there
                 return
+            if self._enough(before):
+                return
             between = [other for other in sides_below(self.place.side) if other > side]
             side = between[len(between) // 2] if between else self.place.side
 
     def _shallower(self, before: Stage) -> Iterator[Stage]:
         """The network of the stage before without residual blocks, and taught; if that does not hold, with fewer
         gone."""
-        if self._enough(before, "shallow-0") or self._only_bytes(before):
+        if self._enough(before) or self._only_bytes(before):
             return
-        place, drop = self.place, points_lost(self.place, before.option["accuracy"])
+        place = self.place
         whole, records = place.network(before.name)
-        found = find_blocks(place, whole, drop)
-        wanted = place.run.once("shallow", lambda: {"count": self._blocks_to_drop(before.name, whole, found)})
-        number, count = 0, wanted["count"]
-        while count and not self._enough(before, f"shallow-{number}"):
-            number += 1
-            name, seconds = f"shallow-{number}", self._seconds(0)
-            step = f"without {count} block{'s' if count > 1 else ''}"
+        found = find_blocks(place, before.name, whole)
+        wanted = place.run.once(
+            f"{self._probe(before)}.shallow", lambda: {"count": self._blocks_to_drop(before, whole, found)}
+        )
+        count = wanted["count"]
+        while count:
+            seconds = self._seconds(0)
+            name, step = self._next("shallow"), f"without {count} block{'s' if count > 1 else ''}"
             place.began(name)
             if place.run.stored(name) is None:
                 network, record = drop_blocks(whole, found.order[:count])
@@ -183,19 +212,34 @@ class Ladder:
                 self._taught(place, name, network, (*records, record), f"teaching {step}", seconds)
             stage = self._paying(Stage(name, step, offer(place, name, seconds), name), before)
             yield stage
-            if stage.stands:
+            if stage.stands or self._enough(before):
                 return
             count //= 2
 
-    def _blocks_to_drop(self, base: str, model: nn.Module, found: Blocks) -> int:
+    def _narrower(self, before: Stage) -> Iterator[Stage]:
+        """The network of the stage before with fewer channels, and taught; if that does not hold, half the way back."""
+        network, failed = self.place.network(before.name)[0], 0
+        limit = mild_limit(self.place, self._probe(before), network, self._mild(before))
+        while limit is not None and limit <= WORTH * self._macs(before):
+            seconds = self._seconds(0)
+            stage = self._pruned(self._next("narrow"), before, limit, seconds, above=failed)
+            if stage is None:
+                return
+            yield stage
+            if stage.stands or self._enough(before):
+                return
+            failed = self._macs(stage)
+            limit = round(sqrt(self._macs(before) * failed))
+
+    def _blocks_to_drop(self, before: Stage, model: nn.Module, found: Blocks) -> int:
         """The mild ones; with a budget more, if it cannot be kept otherwise. Raises Infeasible."""
-        place = self.place
+        place, mild = self.place, found.mild(self._mild(before))
         if not place.limited:
-            return found.mild
-        for count in range(found.mild, len(found.order) + 1):
+            return mild
+        for count in range(mild, len(found.order) + 1):
             network = drop_blocks(model, found.order[:count])[0] if count else model
             try:
-                limits(place, f"without-{count}" if count else base, network.eval())
+                limits(place, f"without-{count}" if count else before.name, network.eval())
             except Infeasible:
                 if count == len(found.order):
                     raise
@@ -203,7 +247,7 @@ class Ladder:
             return count
         return 0
 
-    def _narrower(self, name: str, before: Stage, limit: int, seconds: float, *, above: int = 0) -> Stage | None:
+    def _pruned(self, name: str, before: Stage, limit: int, seconds: float, *, above: int = 0) -> Stage | None:
         """The network of the stage before with its least channels cut out, and taught. None if there is no such one
         with more than `above` multiply-adds."""
         place = self.place
@@ -262,26 +306,48 @@ class Ladder:
 
     # --- when to stop -------------------------------------------------------------------------------------------------
 
+    def _next(self, kind: str) -> str:
+        """The name of the next stage that is taught."""
+        self.taught += 1
+        return f"{kind}-{self.taught}"
+
+    def _probe(self, before: Stage) -> str:
+        """What was found out about its network for the next rung is stored under this name: it goes with the time."""
+        return f"{before.name}.{self.taught}"
+
+    def _mild(self, before: Stage) -> float:
+        """The share of what the stage before knows that its next rung can heal."""
+        epochs = epochs_in(self.place, TAUGHT * self._seconds(0))
+        return self.place.mild(points_lost(self.place, before.option["accuracy"]), epochs)
+
+    @property
+    def _part(self) -> float:
+        """Seconds of an equal part."""
+        return self.place.minutes * 60 / RUNGS
+
     def _seconds(self, limits_left: int) -> float:
-        """What the next rung has: an equal part of what is left for these limits, or a little in any case."""
-        whole = self.place.minutes * 60 / RUNGS
-        if not self.place.limited or not limits_left:
-            return whole
+        """What the next rung has. To a budget an equal part of what is left for these limits, or a little in any case.
+        Without one most is for the first: what is cut deep once and taught long holds better than what is cut often."""
+        if not self.place.limited:
+            wanted = self._part if self.taught else FIRST * self.place.minutes * 60
+            return max(LAST * self._part, min(wanted, self.place.seconds_left - LAST * self._part))
+        if not limits_left:
+            return self._part
         rungs = max(1, limits_left - SPARE) + (self.place.budget.packed_bytes is not None)
-        return max(self.place.seconds_left / rungs, whole / 2)
+        return max(self.place.seconds_left / rungs, LAST * self._part)
 
     @property
     def _coding_seconds(self) -> float:
         """What QAT with fewer bits has: what is left, but not more than a rung, nor too little to tell."""
-        return TAUGHT * min(self._seconds(0), max(self.place.seconds_left, LAST * self._seconds(0)))
+        return TAUGHT * min(self._part, max(self.place.seconds_left, LAST * self._part))
 
-    def _enough(self, good: Stage, tried: str) -> bool:
-        """Within the budget; without one, no time for another step like this and the last one. Decided once: a run that
-        goes on has less time than it had."""
+    def _enough(self, good: Stage) -> bool:
+        """Within the budget; without one, no time for another step and the last one. Decided once: a run that goes on
+        has less time than it had."""
         if self.place.limited:  # on the way to a budget there is no stopping half-way
             return good.offer["chosen"] is not None
-        short = self.place.seconds_left < (1 + LAST) * self._seconds(0)
-        return bool(self.place.run.once(f"{good.name}.{tried}.enough", lambda: {"enough": short})["enough"])
+        short = self.place.seconds_left < 2 * LAST * self._part
+        return bool(self.place.run.once(f"enough-{self.taught}", lambda: {"enough": short})["enough"])
 
     def _over(self, stage: Stage) -> set[str]:
         """The limits that the file of a stage that stands still breaks."""

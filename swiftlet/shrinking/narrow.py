@@ -23,6 +23,7 @@ from swiftlet.plan import METADATA_BYTES
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.few_bits import BITS, few_bits_file
+from swiftlet.shrinking.untrained import milliseconds
 from swiftlet.shrinking.workplace import BATCH, Workplace
 
 Scores = dict[str, Tensor]
@@ -37,14 +38,14 @@ QUICK_SECONDS = 0.1
 TAYLOR_BATCHES = 8
 
 
-def mild_limit(place: Workplace, base: str, model: nn.Module, drop: float) -> int | None:
-    """The fewest multiply-adds to which the network of stage `base`, which has lost `drop` points, can be cut so that
-    teaching can heal it. None if the least cut is too deep already."""
-    found: int | None = place.run.once(f"{base}.mild", lambda: {"macs": _mild_limit(place, model, drop)})["macs"]
+def mild_limit(place: Workplace, base: str, model: nn.Module, mild: float) -> int | None:
+    """The fewest multiply-adds to which the network of stage `base` can be cut so that no more than the share `mild` of
+    what it knows is destroyed. None if the least cut is too deep already."""
+    found: int | None = place.run.once(f"{base}.mild", lambda: {"macs": _mild_limit(place, model, mild)})["macs"]
     return found
 
 
-def _mild_limit(place: Workplace, model: nn.Module, drop: float) -> int | None:
+def _mild_limit(place: Workplace, model: nn.Module, mild: float) -> int | None:
     scores, before = scores_of(place, model), place.loss(model)
     macs: dict[float, int] = {}
 
@@ -56,7 +57,7 @@ def _mild_limit(place: Workplace, model: nn.Module, drop: float) -> int | None:
             return False
         recalibrate(narrow, place.calibration.images)
         macs[keep] = place.macs(narrow)
-        return place.gone(place.loss(narrow), before) > place.mild(drop)
+        return place.gone(place.loss(narrow), before) > mild
 
     found = bisect_left(GRID, True, lo=1, key=too_deep)
     return macs.get(GRID[found - 1])
@@ -125,24 +126,17 @@ def rounding(place: Workplace) -> int:
 def _rounding(place: Workplace) -> int:
     model = place.source.model
     scores, limit = scores_of(place, model), NARROWER * place.macs(model)
-    runtime, threads = place.budget.runtime or "onnxruntime", place.budget.threads
-    contestants, counted = {}, {}
+    networks: dict[int, tuple[Workplace, nn.Module]] = {}
     for channels in ROUND_TO:
-        place.progress(f"timing widths in multiples of {channels}", 0, 0)
         try:
             narrow, _ = _cut(place, model, scores, channels, measure=place.macs, limit=limit)
         except (NothingToDo, Infeasible):
             continue
-        if channels > 1 and place.macs(narrow) < NEAR * limit:
-            continue
-        file = untrained_files(narrow, place.contract)["int8"]
-        contestants[channels] = Contestant("", get_runtime(runtime).load(file, threads), runtime, threads)
-        counted[channels] = place.macs(narrow)
-    if not contestants:
-        return 1
-    timed = race(list(contestants.values()), seconds=ROUNDING_SECONDS * len(contestants), batch=place.budget.batch)
-    speed = {c: counted[c] / measured.p50_ms for c, measured in zip(contestants, timed, strict=True)}
-    return next(c for c in speed if speed[c] * ALIKE >= max(speed.values()))
+        if channels == 1 or place.macs(narrow) >= NEAR * limit:
+            networks[channels] = place, narrow
+    times = milliseconds(networks, ROUNDING_SECONDS, "timing multiples of channels")
+    speed = {channels: place.macs(networks[channels][1]) / ms for channels, ms in times.items()}
+    return next((c for c in speed if speed[c] * ALIKE >= max(speed.values())), 1)
 
 
 def pruned(

@@ -17,20 +17,20 @@ from swiftlet.shrinking.workplace import Workplace
 STEP, LEAST = 4, 0.5  # sides that are tried: multiples of so many pixels, down to this share of the side
 
 
-def smaller_side(place: Workplace, base: str, model: nn.Module, drop: float) -> int:
-    """The smallest side of the pictures at which teaching can heal the network of stage `base`, which has lost `drop`
-    points; with a budget the largest of those that keep it, if one does. The side as it is if all are too small."""
-    return int(place.run.once(f"{base}.side", lambda: {"side": _smaller_side(place, model, drop)})["side"])
+def smaller_side(place: Workplace, base: str, model: nn.Module, mild: float) -> int:
+    """The smallest side of the pictures that destroys no more than the share `mild` of what the network of stage `base`
+    knows; with a budget the largest of those that keep it, if one does. The side as it is if all are too small."""
+    return int(place.run.once(f"{base}.side", lambda: {"side": _smaller_side(place, model, mild)})["side"])
 
 
-def _smaller_side(place: Workplace, model: nn.Module, drop: float) -> int:
+def _smaller_side(place: Workplace, model: nn.Module, mild: float) -> int:
     before = place.loss(model)
 
     def too_small(side: int) -> bool:
         place.progress(f"looking for what can be healed, pictures of {side} pixels", 0, 0)
         there = place.at(side)
         try:
-            return there.gone(there.loss(at_side(there, model)), before) > place.mild(drop)
+            return there.gone(there.loss(at_side(there, model)), before) > mild
         except RuntimeError:  # PyTorch's, of a layer that was made for one size of maps
             return True
 

@@ -11,13 +11,13 @@ import numpy as np
 from torch import nn
 
 from swiftlet.recipes.choose import choose, looks_grey
-from swiftlet.shrinking.workplace import Workplace
+from swiftlet.shrinking.workplace import BATCH, Workplace
 from swiftlet.signals import Terminated, interruptible, stoppable
 from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.distill import Teacher
 from swiftlet.train.engine import DEFAULT, Engine
 from swiftlet.train.fastest import fastest
-from swiftlet.train.loop import Training
+from swiftlet.train.loop import Pictures, Training
 from swiftlet.train.metrics import Metrics
 from swiftlet.train.recipe import Recipe
 
@@ -92,22 +92,50 @@ def healing(place: Workplace, model: nn.Module) -> Recipe:
     return replace(recipe, lr=recipe.lr * (1 + (HEALING - 1) * gone), teacher_weight=TEACHER)
 
 
+def epochs_in(place: Workplace, seconds: float) -> float:
+    """Of the training photos, by the network that came in."""
+
+    def find() -> dict[str, float]:
+        network = copy.deepcopy(place.source.model).requires_grad_(True)
+        few = Pictures(*place.some_training(2 * BATCH))  # their number does not change the time of a step
+        return {"seconds": _step_seconds(place, network, recipe_of(place), DEFAULT, few)}
+
+    step = place.run.once("pace", find)["seconds"]
+    return float(seconds / step * recipe_of(place).batch / len(place.photos.train))
+
+
 def _plan(place: Workplace, model: nn.Module, seconds: float, engine: Engine) -> dict[str, Any]:
     """As many steps as take that long, and how they are made."""
     recipe = healing(place, model)
-    place.progress("timing training steps", 0, 0)
-    marks: list[float] = []
-    training = _training(place, copy.deepcopy(model), recipe, PROBE, 0, engine)
-    training.run(progress=lambda *_: marks.append(time.perf_counter()))
-    steps = max(1, int(seconds / float(np.median(np.diff(marks)))))
+    steps = max(1, int(seconds / _step_seconds(place, copy.deepcopy(model), recipe, engine)))
     return {"steps": steps, "engine": engine.to_json(), "recipe": recipe.to_json()}
 
 
-def _training(place: Workplace, model: nn.Module, recipe: Recipe, steps: int, seed: int, engine: Engine) -> Training:
+def _step_seconds(
+    place: Workplace, model: nn.Module, recipe: Recipe, engine: Engine, pictures: Pictures | None = None
+) -> float:
+    """Of a few steps, which the model does not survive."""
+    place.progress("timing training steps", 0, 0)
+    marks: list[float] = []
+    training = _training(place, model, recipe, PROBE, 0, engine, pictures)
+    training.run(progress=lambda *_: marks.append(time.perf_counter()))
+    return float(np.median(np.diff(marks)))
+
+
+def _training(
+    place: Workplace,
+    model: nn.Module,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    engine: Engine,
+    pictures: Pictures | None = None,
+) -> Training:
+    """On all training pictures by default."""
     teacher = Teacher(copy.deepcopy(place.source.model), place.source.contract)
     return Training(
         model,
-        place.pictures,
+        pictures or place.pictures,
         place.contract,
         recipe,
         steps=steps,

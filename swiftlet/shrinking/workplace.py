@@ -31,7 +31,7 @@ from swiftlet.train.loop import Pictures
 
 BATCH = 64  # pictures that are looked at together
 RACE_SECONDS = 1.0  # for each file
-HEALED = 0.1  # of what was learned: a cut that destroys so much costs about a point after teaching (docs/log.md)
+HEALED, MOST = 0.05, 0.7  # of what was learned: what an epoch of teaching heals to a point, and any number of them
 LOOKED_AT = 256  # training pictures whose loss tells how much a network still knows
 
 
@@ -50,7 +50,7 @@ class Workplace:
     side: int
 
     def at(self, side: int) -> "Workplace":
-        return replace(self, side=side)
+        return self if side == self.side else replace(self, side=side)
 
     @cached_property
     def contract(self) -> InputContract:
@@ -141,10 +141,10 @@ class Workplace:
         learned, lost = log(self.source.classes) - before, loss - before
         return max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
 
-    def mild(self, drop: float) -> float:
-        """What a cut may destroy, of a network that has lost `drop` points, if no more than allowed is to be lost after
-        teaching."""
-        return HEALED * max(self.budget.max_drop - drop, 0.0)
+    def mild(self, drop: float, epochs: float) -> float:
+        """The share that a cut may destroy of what a network knows that has lost `drop` points, if no more than allowed
+        is to be lost after so many epochs of teaching (docs/log.md)."""
+        return min(MOST, HEALED * epochs * max(self.budget.max_drop - drop, 0.0))
 
     @cached_property
     def _probe(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
