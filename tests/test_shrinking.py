@@ -178,7 +178,9 @@ def test_the_cut_that_leaves_the_fastest_file_goes_first_and_is_taught_longest(
     )
     source = open_source(untrained_resnet(tmp_path)[0])
     with Run(tmp_path / "run") as stages:
-        place = Workplace(stages, source, load_photos(photos, seed=3), Budget(max_drop=100), 2.5, 3, lambda *_: None, 16)
+        place = Workplace(
+            stages, source, load_photos(photos, seed=3), Budget(max_drop=100), 2.5, 3, lambda *_: None, 16
+        )
         descent = ladder.Ladder(place).descend()
         assert next(descent).step == "as it came" and next(descent).step.startswith(step)
         next(descent)
