@@ -19,6 +19,7 @@ from swiftlet.compress.record import Record
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput, NothingToDo
 
+ROUNDING = 150  # steps of learning to round, per layer
 BATCH, LEAST_BATCHES = 64, 4  # pictures looked at together; quantize_best keeps every fourth batch to judge by
 Integer = tuple[fx.GraphModule, tuple[Record, ...]]  # an int8 network and what made it of the deployed one
 Way = Callable[[fx.GraphModule], Integer]
@@ -46,9 +47,10 @@ class Calibration:
         return {"input_scale": scale, "input_zero_point": zero_point}
 
 
-def calibrated_best(plain: fx.GraphModule, on: Calibration) -> Integer:
-    """Every calibration, equalization, learnt rounding and corrected biases, as far as each pays."""
-    integer, record = quantize_best(plain, on.images, **on.grid)
+def calibrated_best(plain: fx.GraphModule, on: Calibration, *, steps: int = ROUNDING) -> Integer:
+    """Every calibration, equalization, learnt rounding (`steps` per layer, most of the time) and corrected biases, as
+    far as each pays."""
+    integer, record = quantize_best(plain, on.images, steps=steps, **on.grid)
     return integer, (record,)
 
 

@@ -8,6 +8,7 @@ the operations that take the time.
 import copy
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -67,9 +68,11 @@ def rebuild(model: nn.Module, record: Record) -> fx.GraphModule:
 
 
 def least_blocks(
-    model: nn.Module, count: int, loss: Callable[[nn.Module], float], gain: Mapping[str, float]
+    model: nn.Module, count: int, loss: Callable[[nn.Module], float], gain: Mapping[str, float], *, most: float = inf
 ) -> tuple[str, ...]:
     """The `count` blocks, or as many as there are, that cost least loss for what they gain, the best one first.
+
+    The search ends with the first without which the loss is above `most`.
 
     loss: of a network, lower is better. gain: of each block, above 0, such as the milliseconds that it takes. Greedy:
     each is the best one without those before it. Takes the loss of at most count times as many networks as there are
@@ -78,7 +81,7 @@ def least_blocks(
     names = residual_blocks(model)
     chosen: tuple[str, ...] = ()
     before = loss(model)
-    while len(chosen) < min(count, len(names)):
+    while len(chosen) < min(count, len(names)) and before <= most:
         after = {name: loss(drop_blocks(model, [*chosen, name])[0]) for name in names if name not in chosen}
 
         def price(name: str, before: float = before, after: Mapping[str, float] = after) -> float:

@@ -31,9 +31,10 @@ def quantize_best(
     """quantize() a folded classifier in every way there is, and return the one that differs least from `model`.
 
     Each calibration, with and without cross-layer equalization; then, on top of the best of these, learnt rounding
-    (`steps` per layer) and corrected biases. Judged by score_difference() on every fourth batch, which nothing else
-    sees. The Record's "tried" says what each way came to, and "kept" which are in the result. No step needs labels. The
-    other arguments are those of quantize(); raises what that raises, and BadInput for less than two batches.
+    (`steps` per layer; 0 leaves it out) and corrected biases. Judged by score_difference() on every fourth batch, which
+    nothing else sees. The Record's "tried" says what each way came to, and "kept" which are in the result. No step
+    needs labels. The other arguments are those of quantize(); raises what that raises, and BadInput for less than two
+    batches.
     """
     images = list(batches)
     judges = images[JUDGES - 1 :: JUDGES] or images[1:]
@@ -61,6 +62,8 @@ def quantize_best(
     origin, integer, record = found[best]
     kept, least = [best], tried[best]
     for name, improve in (("adaround", partial(adaround, steps=steps)), ("correct_biases", correct_biases)):
+        if name == "adaround" and not steps:
+            continue
         try:
             candidate, _ = improve(origin, integer, fitted)
         except NothingToDo:

@@ -8,8 +8,7 @@ run goes on where it was.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from swiftlet.compress.record import Record
 from swiftlet.errors import Infeasible, NothingToDo
 from swiftlet.runtime.race import compare
 from swiftlet.shrinking.few_bits import bits_that_fit, offer_few_bits, stage_of
-from swiftlet.shrinking.narrow import SPARE, limits, mild_limit, pruned, scores_of
+from swiftlet.shrinking.narrow import SPARE, Scores, limits, mild_limit, pruned, scores_of
 from swiftlet.shrinking.offers import Offer, holding, offer, points_lost
 from swiftlet.shrinking.shallow import Blocks, find_blocks
 from swiftlet.shrinking.smaller import at_side, sides_below, smaller_side
@@ -76,12 +75,14 @@ class Ladder:
 
     place: Workplace
     taught: int = 0  # stages
+    scored: dict[str, Scores] = field(default_factory=dict)  # by stage
 
     def descend(self) -> Iterator[Stage]:
         """All stages that were tried. The last one that stands is the result."""
         place = self.place
-        all_seconds = place.minutes * 60  # of which QAT takes its share if need be: int8 is what all else builds on
-        good = Stage("parent", "as it came", offer(place, "parent", all_seconds), "parent")
+        # to a budget QAT takes its share of the whole time if need be: int8 is what all else builds on
+        seconds = place.minutes * 60 if place.limited else 0.0
+        good = Stage("parent", "as it came", self._offer(place, "parent", seconds), "parent")
         yield good
         if not place.limited:
             yield from self._while_it_holds(good)
@@ -135,6 +136,11 @@ class Ladder:
                 good = stage
             else:
                 del kinds[kind]
+        if holding(good.offer) != "int8":
+            name = f"{good.name}.best"
+            stage = Stage(name, "int8", offer(self.place, name, self._part, of=good.float32), good.float32)
+            yield stage
+            good = stage if stage.stands else good
         yield from self._coded(good)
 
     def _fastest_cut(self, good: Stage, kinds: tuple[str, ...]) -> str | None:
@@ -148,13 +154,13 @@ class Ladder:
             if "smaller" in kinds:
                 cuts["smaller"] = place.at(smaller_side(place, self._probe(good), network, mild)), network
             if "shallower" in kinds:
-                found = find_blocks(place, good.name, network)
+                found = find_blocks(place, good.name, network, mild)
                 count = found.mild(mild)
                 cuts["shallower"] = place, drop_blocks(network, found.order[:count])[0] if count else network
-            if "narrower" in kinds and (limit := mild_limit(place, self._probe(good), network, mild)) is not None:
-                with suppress(NothingToDo, Infeasible):  # so there is no such cut
-                    cut = pruned(place, network, scores_of(place, network), measure=place.macs, limit=limit)[0]
-                    cuts["narrower"] = place, cut
+            if "narrower" in kinds:
+                scores = self._scores(good, network)
+                if deepest := mild_limit(place, self._probe(good), network, scores, mild):
+                    cuts["narrower"] = place, pruned(place, network, scores, keep=deepest[0])[0]
             most = WORTH * place.macs(network)
             worth = {kind: (at, cut) for kind, (at, cut) in cuts.items() if at.macs(cut) <= most}
             times = milliseconds(worth, RACE_SECONDS, "timing what can be cut")
@@ -179,7 +185,7 @@ class Ladder:
             if there.run.stored(name) is None:
                 smaller = at_side(there, network).requires_grad_(True)
                 self._taught(there, name, smaller, records, f"teaching pictures of {side} pixels", seconds)
-            stage = self._paying(Stage(name, f"at {side} pixels", offer(there, name, seconds), name), before)
+            stage = self._paying(Stage(name, f"at {side} pixels", self._offer(there, name, seconds), name), before)
             yield stage
             if stage.stands:
                 self.place = there
@@ -196,7 +202,7 @@ class Ladder:
             return
         place = self.place
         whole, records = place.network(before.name)
-        found = find_blocks(place, before.name, whole)
+        found = find_blocks(place, before.name, whole, 1.0 if place.limited else self._mild(before))
         wanted = place.run.once(
             f"{self._probe(before)}.shallow", lambda: {"count": self._blocks_to_drop(before, whole, found)}
         )
@@ -210,7 +216,7 @@ class Ladder:
                 network.requires_grad_(True)
                 recalibrate(network, place.calibration.images)
                 self._taught(place, name, network, (*records, record), f"teaching {step}", seconds)
-            stage = self._paying(Stage(name, step, offer(place, name, seconds), name), before)
+            stage = self._paying(Stage(name, step, self._offer(place, name, seconds), name), before)
             yield stage
             if stage.stands or self._enough(before):
                 return
@@ -219,8 +225,11 @@ class Ladder:
     def _narrower(self, before: Stage) -> Iterator[Stage]:
         """The network of the stage before with fewer channels, and taught; if that does not hold, half the way back."""
         network, failed = self.place.network(before.name)[0], 0
-        limit = mild_limit(self.place, self._probe(before), network, self._mild(before))
-        while limit is not None and limit <= WORTH * self._macs(before):
+        deepest = mild_limit(
+            self.place, self._probe(before), network, self._scores(before, network), self._mild(before)
+        )
+        limit = deepest[1] if deepest else self._macs(before)
+        while limit <= WORTH * self._macs(before):
             seconds = self._seconds(0)
             stage = self._pruned(self._next("narrow"), before, limit, seconds, above=failed)
             if stage is None:
@@ -256,7 +265,7 @@ class Ladder:
             place.progress(f"pruning to {limit / 1e6:.2f} M multiply-adds", 0, 0)
             network, records = place.network(before.name)
             try:
-                scores = scores_of(place, network)
+                scores = self._scores(before, network)
                 narrow, record = pruned(place, network, scores, above=above, measure=place.macs, limit=limit)
             except (NothingToDo, Infeasible):
                 return None
@@ -266,7 +275,7 @@ class Ladder:
             what = f"teaching {limit / 1e6:.2f} M multiply-adds"
             self._taught(place, name, narrow, (*records, record), what, seconds)
         step = f"pruned to {100 * limit / place.whole:.0f} %"
-        return self._paying(Stage(name, step, offer(place, name, seconds), name), before)
+        return self._paying(Stage(name, step, self._offer(place, name, seconds), name), before)
 
     def _taught(
         self, place: Workplace, name: str, model: nn.Module, records: tuple[Record, ...], what: str, seconds: float
@@ -278,9 +287,10 @@ class Ladder:
         """The stage before with as many bits for a weight as the budget lets it have, or the fewest that are safe."""
         if holding(before.offer) != "int8":
             return
-        for bits in bits_that_fit(self.place, before.name, before.offer):
-            found = offer_few_bits(self.place, before.name, bits, self._coding_seconds)
-            coded = Stage(stage_of(before.name, bits), f"weights of {bits} bits", found, before.float32)
+        base = before.float32
+        for bits in bits_that_fit(self.place, base, before.offer):
+            found = offer_few_bits(self.place, base, bits, self._coding_seconds)
+            coded = Stage(stage_of(base, bits), f"weights of {bits} bits", found, before.float32)
             stage = self._paying(coded, before)
             yield stage
             if found["chosen"] or not stage.stands:
@@ -314,6 +324,17 @@ class Ladder:
     def _probe(self, before: Stage) -> str:
         """What was found out about its network for the next rung is stored under this name: it goes with the time."""
         return f"{before.name}.{self.taught}"
+
+    @staticmethod
+    def _offer(place: Workplace, name: str, seconds: float) -> Offer:
+        """Without a budget the time is better spent on teaching than on learning to round; that comes last."""
+        return offer(place, name, seconds, quick=not place.limited)
+
+    def _scores(self, stage: Stage, network: nn.Module) -> Scores:
+        """What the channels of its network are worth, looked for once."""
+        if stage.name not in self.scored:
+            self.scored[stage.name] = scores_of(self.place, network)
+        return self.scored[stage.name]
 
     def _mild(self, before: Stage) -> float:
         """The share of what the stage before knows that its next rung can heal."""

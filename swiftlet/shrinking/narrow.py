@@ -38,15 +38,15 @@ QUICK_SECONDS = 0.1
 TAYLOR_BATCHES = 8
 
 
-def mild_limit(place: Workplace, base: str, model: nn.Module, mild: float) -> int | None:
-    """The fewest multiply-adds to which the network of stage `base` can be cut so that no more than the share `mild` of
-    what it knows is destroyed. None if the least cut is too deep already."""
-    found: int | None = place.run.once(f"{base}.mild", lambda: {"macs": _mild_limit(place, model, mild)})["macs"]
-    return found
+def mild_limit(place: Workplace, base: str, model: nn.Module, scores: Scores, mild: float) -> tuple[float, int] | None:
+    """The smallest share of its channels to which the network of stage `base` can be cut so that no more than the share
+    `mild` of what it knows is destroyed, and the multiply-adds. None if the least cut is too deep already."""
+    found = place.run.once(f"{base}.mild", lambda: {"mild": _mild_limit(place, model, scores, mild)})["mild"]
+    return None if found is None else (found[0], found[1])
 
 
-def _mild_limit(place: Workplace, model: nn.Module, mild: float) -> int | None:
-    scores, before = scores_of(place, model), place.loss(model)
+def _mild_limit(place: Workplace, model: nn.Module, scores: Scores, mild: float) -> tuple[float, int] | None:
+    before = place.loss(model)
     macs: dict[float, int] = {}
 
     def too_deep(keep: float) -> bool:
@@ -59,8 +59,8 @@ def _mild_limit(place: Workplace, model: nn.Module, mild: float) -> int | None:
         macs[keep] = place.macs(narrow)
         return place.gone(place.loss(narrow), before) > mild
 
-    found = bisect_left(GRID, True, lo=1, key=too_deep)
-    return macs.get(GRID[found - 1])
+    keep = GRID[bisect_left(GRID, True, lo=1, key=too_deep) - 1]
+    return (keep, macs[keep]) if keep in macs else None
 
 
 def limits(place: Workplace, base: str, model: nn.Module) -> list[int]:

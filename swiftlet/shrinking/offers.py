@@ -12,7 +12,7 @@ from swiftlet.export.artifact import Artifact
 from swiftlet.files import write_atomically
 from swiftlet.gate import Option, gate
 from swiftlet.pack.onnx import pack_onnx
-from swiftlet.quantizing import Integer, Way, calibrated_best, trained
+from swiftlet.quantizing import ROUNDING, Integer, Way, calibrated_best, trained
 from swiftlet.shrinking.teach import teach
 from swiftlet.shrinking.workplace import Workplace
 from swiftlet.train.loop import accuracy
@@ -21,16 +21,18 @@ QUANTIZED = 0.25  # share of a rung's seconds that go to steps of QAT, if it com
 Offer = dict[str, Any]  # JSON: "chosen", the precision or None; "options" by precision; "seconds"
 
 
-def offer(place: Workplace, name: str, seconds: float) -> Offer:
-    """Of the network of a stage, as float32 and int8. `seconds`: what the rung has in all."""
-    return place.run.once(f"{name}.offer", lambda: _offer(place, name, seconds))
+def offer(place: Workplace, name: str, seconds: float, *, of: str = "", quick: bool = False) -> Offer:
+    """Of the network of a stage, or of stage `of`, as float32 and int8. `seconds`: what the rung has in all; without
+    any there is no QAT. quick: no rounding is learnt either."""
+    return place.run.once(f"{name}.offer", lambda: _offer(place, name, of or name, seconds, quick))
 
 
-def _offer(place: Workplace, name: str, seconds: float) -> Offer:
+def _offer(place: Workplace, name: str, of: str, seconds: float, quick: bool) -> Offer:
     began = place.began(name)
-    network, records = place.network(name)
+    network, records = place.network(of)
     place.progress("quantizing and checking", 0, 0)
     reference = None if name == "parent" else reference_of(place)
+    better = _better(place, name, seconds, quick) if reference is None or _holds(place, network) else ()
     passed = gate(
         network,
         draft(place, records),
@@ -39,7 +41,7 @@ def _offer(place: Workplace, name: str, seconds: float) -> Offer:
         val=place.photos.val,
         val_pixels=place.val_pixels,
         reference=reference,
-        better=_better(place, name, seconds) if reference is None or _holds(place, network) else (),
+        better=better,
     )
     return weighed(place, name, passed.options) | {"seconds": place.run.seconds - began}
 
@@ -99,13 +101,15 @@ def _holds(place: Workplace, network: nn.Module) -> bool:
     return points_lost(place, reached) <= place.budget.max_drop
 
 
-def _better(place: Workplace, name: str, seconds: float) -> tuple[Way, ...]:
-    return partial(_best, place), partial(_trained, place, f"{name}.qat", QUANTIZED * seconds)
+def _better(place: Workplace, name: str, seconds: float, quick: bool) -> tuple[Way, ...]:
+    best = partial(_best, place, not quick)
+    return (best, partial(_trained, place, f"{name}.qat", QUANTIZED * seconds)) if seconds else (best,)
 
 
-def _best(place: Workplace, plain: fx.GraphModule) -> Integer:
-    place.progress("int8 loses too much: trying all ways to calibrate and round", 0, 0)
-    return calibrated_best(plain, place.calibration)
+def _best(place: Workplace, rounding: bool, plain: fx.GraphModule) -> Integer:
+    what = "to calibrate and round" if rounding else "to calibrate"
+    place.progress(f"int8 loses too much: trying all ways {what}", 0, 0)
+    return calibrated_best(plain, place.calibration, steps=ROUNDING if rounding else 0)
 
 
 def _trained(place: Workplace, name: str, seconds: float, plain: fx.GraphModule) -> Integer:

@@ -24,13 +24,13 @@ class Blocks:
         return next((i for i, gone in enumerate(self.gone) if gone > share), len(self.order))
 
 
-def find_blocks(place: Workplace, base: str, model: nn.Module) -> Blocks:
-    """Of the network of stage `base`."""
-    found = place.run.once(f"{base}.blocks", lambda: _find(place, model))
+def find_blocks(place: Workplace, base: str, model: nn.Module, most: float) -> Blocks:
+    """Of the network of stage `base`, up to the first that leaves it less than this share of what it knows."""
+    found = place.run.once(f"{base}.blocks", lambda: _find(place, model, most))
     return Blocks(tuple(found["order"]), tuple(found["gone"]))
 
 
-def _find(place: Workplace, model: nn.Module) -> dict[str, object]:
+def _find(place: Workplace, model: nn.Module, most: float) -> dict[str, object]:
     if not residual_blocks(model):
         return {"order": [], "gone": []}
 
@@ -39,7 +39,7 @@ def _find(place: Workplace, model: nn.Module) -> dict[str, object]:
         return place.loss(network)
 
     saved, before = _milliseconds(place, model), place.loss(model)
-    order = least_blocks(model, MOST, loss, saved)
+    order = least_blocks(model, MOST, loss, saved, most=place.loss_without(most, before))
     gone = [place.gone(loss(drop_blocks(model, order[: i + 1])[0]), before) for i in range(len(order))]
     return {"order": list(order), "gone": gone, "milliseconds": saved}
 

@@ -151,7 +151,7 @@ def deliver(place: Workplace) -> Shrunk:
 def _rung(place: Workplace, stage: Stage, precision: str, p50_ms: float, *, delivered: bool) -> Rung:
     option = stage.offer["options"][precision]
     cost = option["cost"]
-    how = {"quantize_best": ", best rounding", "finished": ", QAT"}
+    how = {"quantize_best": ", best calibration", "finished": ", QAT"}
     return Rung(
         step=stage.step + "".join(how.get(name, "") for name in option["how"]),
         precision=precision,

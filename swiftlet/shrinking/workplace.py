@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import log
+from math import inf, log
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +140,10 @@ class Workplace:
         before = self.loss_before if before is None else before
         learned, lost = log(self.source.classes) - before, loss - before
         return max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
+
+    def loss_without(self, share: float, before: float) -> float:
+        """Of a network of loss `before` that has lost this share of what it knew; there is none that has lost all."""
+        return before + share * max(log(self.source.classes) - before, 0.0) if share < 1 else inf
 
     def mild(self, drop: float, epochs: float) -> float:
         """The share that a cut may destroy of what a network knows that has lost `drop` points, if no more than allowed
