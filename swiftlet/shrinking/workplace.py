@@ -31,7 +31,7 @@ from swiftlet.train.loop import Pictures
 
 BATCH = 64  # pictures that are looked at together
 RACE_SECONDS = 1.0  # for each file
-HEALED, MOST = 0.05, 0.7  # of what was learned: what an epoch of teaching heals to a point, and any number of them
+HEALED, MOST = 0.07, 0.7  # of what was learned: what an epoch of teaching heals to a point, and any number of them
 LOOKED_AT = 256  # training pictures whose loss tells how much a network still knows
 
 
