@@ -37,7 +37,7 @@ STEPS = (4, 150)  # so that what the last round delivers is the best by far
 TRAINING = "int8 still loses too much"
 
 
-def wrecked(model: fx.GraphModule, *args: Any, **options: Any) -> tuple[fx.GraphModule, Record]:
+def wrecked(model: fx.GraphModule, *args: Any, steps: int = 0, **options: Any) -> tuple[fx.GraphModule, Record]:
     """Calibration that ends in a network which gives all classes the same score."""
     integer, record = quantize(model, *args, **options)
     last = [layer for layer in integer.modules() if isinstance(layer, torch.nn.Linear)][-1]
@@ -127,7 +127,7 @@ def test_a_file_that_is_needed_is_saved_in_the_first_round(
 ) -> None:
     """The float32 file is over the budget, and better rounding is enough."""
 
-    def rounded(*args: Any, **options: Any) -> tuple[fx.GraphModule, Record]:
+    def rounded(*args: Any, steps: int, **options: Any) -> tuple[fx.GraphModule, Record]:
         integer, record = quantize(*args, **options)
         return integer, replace(record, name="quantize_best")
 

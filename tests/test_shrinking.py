@@ -332,10 +332,7 @@ def test_int8_that_loses_too_much_is_trained(
 ) -> None:
     def wrecked(model: fx.GraphModule, *args: Any, steps: int = 0, **options: Any) -> tuple[fx.GraphModule, Record]:
         integer, record = quantize(model, *args, **options)
-        last = [layer for layer in integer.modules() if isinstance(layer, torch.nn.Linear)][-1]
-        with torch.no_grad():
-            last.weight.zero_()
-        return integer, record
+        return emptied(integer), record
 
     monkeypatch.setattr(gate_module, "quantize", wrecked)
     monkeypatch.setattr(quantizing, "quantize_best", wrecked)
@@ -344,6 +341,36 @@ def test_int8_that_loses_too_much_is_trained(
     integer = result.ladder[1]
     assert integer.step == "int8, QAT" and integer.drop <= 10 and not integer.undone
     assert result.precision == "int8" and len(result.ladder) == 2
+
+
+def test_without_a_limit_rounding_is_learnt_last(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the longest; a taught network may do without."""
+
+    def best(model: fx.GraphModule, *args: Any, steps: int, **options: Any) -> tuple[fx.GraphModule, Record]:
+        integer, record = quantize(model, *args, **options)
+        return (integer if steps else emptied(integer)), replace(record, name="quantize_best")
+
+    def wrecked(model: fx.GraphModule, *args: Any, **options: Any) -> tuple[fx.GraphModule, Record]:
+        integer, record = quantize(model, *args, **options)
+        return emptied(integer), record
+
+    monkeypatch.setattr(gate_module, "quantize", wrecked)
+    monkeypatch.setattr(quantizing, "quantize_best", best)
+    monkeypatch.setattr(ladder, "WORTH", 0)  # no cut
+    result = shrink(run, photos, Budget(max_drop=10), minutes=MINUTES, out=tmp_path / "out")
+    steps = [(rung.step, rung.precision, bool(rung.undone)) for rung in result.ladder]
+    assert steps[:2] == [("as it came", "float32", False), ("int8", "int8", True)]
+    assert steps[2] == ("int8, best calibration", "int8", False) and result.precision == "int8"
+
+
+def emptied(integer: fx.GraphModule) -> fx.GraphModule:
+    """It answers the same whatever it sees."""
+    last = [layer for layer in integer.modules() if isinstance(layer, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+    return integer
 
 
 def test_bad_calls_are_told_before_anything_is_written(

@@ -136,7 +136,7 @@ class Ladder:
                 good = stage
             else:
                 del kinds[kind]
-        if holding(good.offer) != "int8":
+        if self._loses_by_rounding(good):
             name = f"{good.name}.best"
             stage = Stage(name, "int8", offer(self.place, name, self._part, of=good.float32), good.float32)
             yield stage
@@ -369,6 +369,11 @@ class Ladder:
             return good.offer["chosen"] is not None
         short = self.place.seconds_left < 2 * LAST * self._part
         return bool(self.place.run.once(f"enough-{self.taught}", lambda: {"enough": short})["enough"])
+
+    def _loses_by_rounding(self, stage: Stage) -> bool:
+        """Whether its int8 file loses more than allowed, although its float32 file does not."""
+        drops = {p: points_lost(self.place, option["accuracy"]) for p, option in stage.offer["options"].items()}
+        return stage.precision == "float32" and drops["int8"] > self.place.budget.max_drop
 
     def _over(self, stage: Stage) -> set[str]:
         """The limits that the file of a stage that stands still breaks."""
