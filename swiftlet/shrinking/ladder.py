@@ -207,9 +207,10 @@ class Ladder:
             f"{self._probe(before)}.shallow", lambda: {"count": self._blocks_to_drop(before, whole, found)}
         )
         count = wanted["count"]
+        more = " more" if any(record.name == "drop_blocks" for record in records) else ""
         while count:
             seconds = self._seconds(0)
-            name, step = self._next("shallow"), f"without {count} block{'s' if count > 1 else ''}"
+            name, step = self._next("shallow"), f"without {count}{more} block{'s' if count > 1 else ''}"
             place.began(name)
             if place.run.stored(name) is None:
                 network, record = drop_blocks(whole, found.order[:count])
