@@ -13,13 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx
 
-from swiftlet.compress.post_training import quantize_best
+from swiftlet.compress.post_training import ROUNDING, quantize_best
 from swiftlet.compress.qat import finished, prepare_qat
 from swiftlet.compress.record import Record
 from swiftlet.data.contract import InputContract
 from swiftlet.errors import BadInput, NothingToDo
 
-ROUNDING = 150  # steps of learning to round, per layer
 BATCH, LEAST_BATCHES = 64, 4  # pictures looked at together; quantize_best keeps every fourth batch to judge by
 Integer = tuple[fx.GraphModule, tuple[Record, ...]]  # an int8 network and what made it of the deployed one
 Way = Callable[[fx.GraphModule], Integer]

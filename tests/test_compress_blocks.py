@@ -57,6 +57,7 @@ def test_a_block_that_adds_nothing_can_go_without_a_trace() -> None:
     assert least_blocks(model, 1, loss, alike) == (silent,)
     every = least_blocks(model, 9, loss, alike)
     assert set(every) == set(blocks) and len(every) == len(blocks)
+    assert least_blocks(model, 9, loss, alike, most=0.0) == every[:2]  # the first that costs anything is the last
     other = next(name for name in blocks if name != silent)
     assert least_blocks(model, 2, loss, alike | {other: 1e9}) == (
         silent,

@@ -17,6 +17,7 @@ from docs.generate.figures import COMPARISONS, FIGURES, at, draw
 from docs.generate.studies import with_verdicts
 from docs.generate.zoo import DOCS, published_page, zoo_page
 from swiftlet.cost.count import count_model
+from swiftlet.shrinking import ladder, smaller, workplace
 from swiftlet.study import STUDIES
 from swiftlet.zoo import create_model
 
@@ -124,6 +125,18 @@ def test_the_page_of_the_container_counts_damaged_files_as_the_ledger_does() -> 
     found, page = figures("mutants"), (DOCS / "pack.md").read_text()
     assert f"{found['refused']:,} damaged ONNX files refused, {found['ran']:,} run, no death" in page
     assert found["harm"] == {}
+
+
+def test_the_page_of_shrinking_says_what_the_code_takes() -> None:
+    page = (DOCS / "shrinking.md").read_text()
+    for said in (
+        f"heals {workplace.HEALED:g} of it for each point",
+        f"no more than {workplace.MOST:g} in all",
+        f"the first rung gets {ladder.FIRST:g} of the minutes",
+        f"{ladder.TAUGHT:g} of\nit are training steps",
+        f"multiples of {smaller.STEP} pixels",
+    ):
+        assert said in page, said
 
 
 def test_the_table_of_shrinking_is_the_ledger() -> None:

@@ -14,6 +14,7 @@ from swiftlet.compress.round import adaround
 from swiftlet.compress.sensitivity import score_difference
 from swiftlet.errors import BadInput, NothingToDo
 
+ROUNDING = 150  # steps of learning to round, per layer
 JUDGES = 4  # one batch in so many is not fitted to, and says what pays
 
 
@@ -26,7 +27,7 @@ def quantize_best(
     per_channel: bool = True,
     weight_bits: int = 8,
     skip: Sequence[str] = (),
-    steps: int = 150,
+    steps: int = ROUNDING,
 ) -> tuple[fx.GraphModule, Record]:
     """quantize() a folded classifier in every way there is, and return the one that differs least from `model`.
 

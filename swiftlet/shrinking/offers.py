@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import fx, nn
 
+from swiftlet.compress.post_training import ROUNDING
 from swiftlet.compress.record import Record
 from swiftlet.export.artifact import Artifact
 from swiftlet.files import write_atomically
 from swiftlet.gate import Option, gate
 from swiftlet.pack.onnx import pack_onnx
-from swiftlet.quantizing import ROUNDING, Integer, Way, calibrated_best, trained
+from swiftlet.quantizing import Integer, Way, calibrated_best, trained
 from swiftlet.shrinking.teach import teach
 from swiftlet.shrinking.workplace import Workplace
 from swiftlet.train.loop import accuracy
