@@ -132,6 +132,8 @@ def test_the_page_of_shrinking_says_what_the_code_takes() -> None:
     for said in (
         f"heals {workplace.HEALED:g} of it for each point",
         f"no more than {workplace.MOST:g} in all",
+        f"the teacher's part of a step, {workplace.ASKED:g} of it",
+        f"({ladder.CLOSE:g} standard error of an accuracy",
         f"the first rung gets {ladder.FIRST:g} of the minutes",
         f"{ladder.TAUGHT:g} of\nit are training steps",
         f"multiples of {smaller.STEP} pixels",

@@ -34,7 +34,7 @@ from swiftlet.export.artifact import Artifact
 from swiftlet.export.onnx import export_onnx
 from swiftlet.pack.onnx import unpack_onnx
 from swiftlet.run import Run
-from swiftlet.shrinking import ladder, narrow, offers, smaller, verb, workplace
+from swiftlet.shrinking import few_bits, ladder, narrow, offers, smaller, verb, workplace
 from swiftlet.shrinking.source import open_source
 from swiftlet.shrinking.teach import epochs_in, healing, recipe_of, teach
 from swiftlet.shrinking.verb import Shrunk, shrink
@@ -140,6 +140,7 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
         return gate_module.Passed(options=faults, chosen=None)
 
     monkeypatch.setattr(offers, "gate", judged)
+    monkeypatch.setattr(ladder.Ladder, "_close", lambda *_: False)
     monkeypatch.setattr(ladder, "TAUGHT", 0.03)  # of minutes that are long enough for a busy machine
     monkeypatch.setattr(narrow, "GRID", (1.0, 0.6))
     monkeypatch.setattr(narrow, "ROUND_TO", (1,))  # of these few channels more would not do
@@ -158,6 +159,67 @@ def test_without_a_limit_the_rung_that_costs_accuracy_is_undone(
     assert [r["name"] for r in manifest["records"]][-2:] == ["prepare_qat", "finished"]
     assert manifest["records"][-2]["arguments"]["bits"] == 4
     assert open_source(tmp_path / "out").network == "mobilenet_v1"  # the float32 file of the network before it
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_the_last_step_starts_from_a_cut_that_lost_little_too_much(
+    holds: bool, run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(model: nn.Module, draft: Artifact, *args: Any, **options: Any) -> gate_module.Passed:
+        passed = gate_module.gate(model, draft, *args, **options)
+        return without(passed.options) if draft.records else passed
+
+    def coded(place: Workplace, base: str, *args: Any) -> dict[str, Any]:
+        found = few_bits.offer_few_bits(place, base, *args)
+        if not holds and base != "parent":
+            found["chosen"], found["options"]["int8"]["faults"] = None, ["planted"]
+        return found
+
+    def without(options: dict[str, gate_module.Option]) -> gate_module.Passed:
+        faults = {p: replace(option, faults=("planted",)) for p, option in options.items()}
+        return gate_module.Passed(options=faults, chosen=None)
+
+    monkeypatch.setattr(offers, "gate", judged)
+    monkeypatch.setattr(ladder, "offer_few_bits", coded)
+    monkeypatch.setattr(ladder, "TAUGHT", 0.03)
+    monkeypatch.setattr(ladder.Ladder, "_enough", lambda self, _: self.taught > 0)  # whatever the clock says
+    monkeypatch.setattr(ladder.Ladder, "_late", False)
+    monkeypatch.setattr(narrow, "GRID", (1.0, 0.6))
+    monkeypatch.setattr(narrow, "ROUND_TO", (1,))
+    monkeypatch.setattr(smaller, "LEAST", 1)
+    result = shrink(run, photos, Budget(max_drop=100), minutes=0.5, out=tmp_path / "out")
+    cut, *last = result.ladder[2:]
+    assert cut.step.startswith("pruned to") and cut.undone == "planted"
+    assert last[0].step == f"{cut.step}, weights of 4 bits, QAT" and last[0].macs == cut.macs
+    if holds:
+        assert len(last) == 1 and last[0].delivered and not last[0].undone
+    else:
+        assert [rung.undone for rung in last] == ["planted", ""] and last[1].macs > cut.macs
+        assert last[1].step == "weights of 4 bits, QAT" and last[1].delivered
+    assert check(Path(result.file)).parity_ok
+
+
+def test_a_kind_of_cut_that_comes_to_nothing_is_not_chosen_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+
+    def told(networks: dict[str, Any], *_: object) -> dict[str, float]:
+        asked.append(set(networks))
+        return {kind: 1.0 + (kind != "shallower") for kind in networks}
+
+    monkeypatch.setattr(workplace, "HEALED", 100)
+    monkeypatch.setattr(workplace, "MOST", 100)
+    monkeypatch.setattr(ladder, "milliseconds", told)
+    monkeypatch.setattr(ladder.Ladder, "_shallower", lambda *_: iter(()))
+    monkeypatch.setattr(ladder, "TAUGHT", 0.03)
+    source = open_source(untrained_resnet(tmp_path)[0])
+    with Run(tmp_path / "run") as stages:
+        data = load_photos(photos, seed=3)
+        place = Workplace(stages, source, data, Budget(max_drop=100), 0.5, 3, lambda *_: None, 16)
+        descent = ladder.Ladder(place).descend()
+        assert next(descent).step == "as it came" and next(descent).step.startswith(("at ", "pruned to "))
+    assert asked[0] == {"smaller", "shallower", "narrower"} and asked[1] == {"smaller", "narrower"}
 
 
 @pytest.mark.parametrize("fastest, step", [("smaller", "at 8"), ("shallower", "without"), ("narrower", "pruned to")])
@@ -205,10 +267,11 @@ def test_a_rung_is_as_deep_as_teaching_can_heal(
                 cut, _ = narrow.pruned(place, source.model, scores, keep=deepest[0])
                 assert place.macs(cut) == deepest[1]
                 recalibrate(cut, place.calibration.images)
-                assert place.gone(place.loss(cut)) <= mild
-            assert mild == pytest.approx(place.mild(points, epochs=1) * 2) and place.mild(2 * points, epochs=2) == 0
-            assert place.mild(points, epochs=10**6) == workplace.MOST
+                assert workplace.ASKED < place.pace(cut) < place.pace(source.model) == 1
+                assert place.gone(place.loss(cut)) * place.pace(cut) <= mild  # its steps take less time
+            assert place.mild(points, epochs=16) == pytest.approx(2 * mild) and place.mild(2 * points, epochs=2) == 0
             assert epochs_in(place, 2.0) == pytest.approx(2 * epochs_in(place, 1.0))
+    assert workplace.heals(0.5, 1.0, 0.5) and not workplace.heals(workplace.MOST + 0.01, 0.3, 1e6)
     whole = count_model(source.model, (3, 16, 16)).cost.macs
     found = [whole if limit is None else limit for limit in limits]
     assert found == sorted(found, reverse=True) and found[2] < found[0]

@@ -7,8 +7,7 @@ the operations that take the time.
 
 import copy
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from math import inf
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,20 +67,17 @@ def rebuild(model: nn.Module, record: Record) -> fx.GraphModule:
 
 
 def least_blocks(
-    model: nn.Module, count: int, loss: Callable[[nn.Module], float], gain: Mapping[str, float], *, most: float = inf
-) -> tuple[str, ...]:
-    """The `count` blocks, or as many as there are, that cost least loss for what they gain, the best one first.
+    model: nn.Module, loss: Callable[[nn.Module], float], gain: Mapping[str, float]
+) -> Iterator[tuple[str, float]]:
+    """All blocks, the one that costs least loss for what it gains first, and the loss without it and those before it.
 
-    The search ends with the first without which the loss is above `most`.
-
-    loss: of a network, lower is better. gain: of each block, above 0, such as the milliseconds that it takes. Greedy:
-    each is the best one without those before it. Takes the loss of at most count times as many networks as there are
-    blocks.
+    loss: of a network, lower is better. gain: of each block, above 0, such as the milliseconds that it takes. Greedy,
+    and lazy: each takes the loss of as many networks as there are blocks left.
     """
     names = residual_blocks(model)
     chosen: tuple[str, ...] = ()
     before = loss(model)
-    while len(chosen) < min(count, len(names)) and before <= most:
+    while len(chosen) < len(names):
         after = {name: loss(drop_blocks(model, [*chosen, name])[0]) for name in names if name not in chosen}
 
         def price(name: str, before: float = before, after: Mapping[str, float] = after) -> float:
@@ -90,7 +86,7 @@ def least_blocks(
 
         best = min(after, key=price)
         chosen, before = (*chosen, best), after[best]
-    return chosen
+        yield best, before
 
 
 def _sums(traced: fx.GraphModule) -> dict[str, tuple[Node, Node]]:

@@ -61,7 +61,7 @@ def find_grid(values: Tensor, method: str = "mse") -> tuple[float, int]:
 
 def round_to(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     """ONNX's QuantizeLinear then DequantizeLinear, uint8: divide, round half to even, shift, saturate, and back."""
-    return ((x / scale).round().add(zero_point).clamp(0, 255) - zero_point) * scale
+    return (x / scale).round_().add_(zero_point).clamp_(0, 255).sub_(zero_point).mul_(scale)
 
 
 def _grids(low: Tensor, high: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:

@@ -199,9 +199,9 @@ class _Round(torch.autograd.Function):
         x, scale, zero_point = ctx.saved_tensors
         steps = x / scale
         clipped = steps.clamp(-zero_point, 255 - zero_point)
-        inside = steps == clipped
-        slope = torch.where(inside, steps.round() - steps, clipped)
+        inside = (steps == clipped).to(steps.dtype)
+        slope = clipped.round_().sub_(steps.mul_(inside))  # outside, the bound: a whole number
         # LSQ, section 2.2, so that steps and weights change at like rates. They train the step itself, we its logarithm
         # with the same gradient: as much relative change as theirs made networks without BatchNorm diverge.
         size = sqrt(x[0].numel() * 255)
-        return grad * inside, ((grad * slope).sum() / (size * scale)).view(1), None
+        return inside.mul_(grad), (slope.mul_(grad).sum() / (size * scale)).view(1), None

@@ -15,7 +15,7 @@ from swiftlet.compress.scales import FEW, short_scale
 from swiftlet.errors import BadInput, NothingToDo
 
 CLIPS = torch.linspace(1.0, 0.1, 31)  # shares of the full range that are tried
-AT_ONCE = 10_000_000  # numbers that are looked at together
+AT_ONCE = 1 << 18  # numbers that are looked at together: they stay in the cache
 TINY = 1e-8  # the least range: a row of zeros needs one too
 
 
@@ -83,7 +83,7 @@ def _best(rows: Tensor, bits: int, *, symmetric: bool, short: bool = False) -> t
         tried = clips * (high - low) / steps  # (k, R)
         tried = short_scale(tried, bits=FEW) if short else tried
         middle = torch.full_like(tried, 2 ** (bits - 1)) if symmetric else (-clips * low / tried).round()
-        errors = (_rounded(rows, tried, middle, bits, symmetric) - rows).square().sum(2)
+        errors = _rounded(rows, tried, middle, bits, symmetric).sub_(rows).square_().sum(2)
         error, best = errors.min(0, keepdim=True)
         better = error[0] < least
         least = torch.where(better, error[0], least)
@@ -95,8 +95,8 @@ def _best(rows: Tensor, bits: int, *, symmetric: bool, short: bool = False) -> t
 def _rounded(rows: Tensor, scale: Tensor, zero: Tensor, bits: int, symmetric: bool) -> Tensor:
     """(R, n) on grids (..., R) -> (..., R, n). A symmetric grid has as many steps below zero as above."""
     scale, zero = scale[..., None], zero[..., None]
-    codes = ((rows / scale).round() + zero).clamp(1 if symmetric else 0, 2**bits - 1)
-    return (codes - zero) * scale
+    codes = (rows / scale).round_().add_(zero).clamp_(1 if symmetric else 0, 2**bits - 1)
+    return codes.sub_(zero).mul_(scale)
 
 
 def _move_to_grids(layer: nn.Conv2d | nn.Linear, size: int, bits: int, symmetric: bool) -> None:

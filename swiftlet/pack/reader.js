@@ -236,11 +236,12 @@ function decodeTensor(encoding, dtype, count, source) {
   if (tag === 0) {
     bytes.set(take(source[rest[0]], count * width));
   } else if (tag === 1) {
-    rest.forEach((stream, plane) => {
-      const symbols = take(source[stream], count);
-      for (let i = 0; i < count; i++) bytes[i * width + plane] = symbols[i];
+    const planes = rest.map((stream) => take(source[stream], count));
+    const turned = FLOATS.includes(dtype); // right by one bit: the lowest of a byte is the highest of the one before
+    planes.forEach((plane, k) => {
+      const next = planes[(k + 1) % width];
+      for (let i = 0; i < count; i++) bytes[i * width + k] = turned ? (plane[i] >> 1) | (next[i] << 7) : plane[i];
     });
-    if (FLOATS.includes(dtype)) rotateRight(bytes, width);
   } else if (tag === 2) {
     const planes = rest.slice(1, -1).map((stream) => take(source[stream], rest[0]));
     const last = source[rest.at(-1)];
@@ -252,23 +253,18 @@ function decodeTensor(encoding, dtype, count, source) {
   } else if (tag === 4) {
     const [bits, stream] = rest;
     const fields = take(source[stream], (count * 8) / bits);
-    if (fields.some((field) => field >> bits)) throw new ContainerError("codebook", source[stream].offset);
-    for (let i = 0, shift = 0; i < fields.length; i++, shift = (shift + bits) % 8) {
-      bytes[Math.floor((i * bits) / 8)] |= fields[i] << shift;
+    let used = 0; // bits, of any field
+    for (let i = 0, at = 0; i < count; i++) {
+      let byte = 0;
+      for (let shift = 0; shift < 8; shift += bits) {
+        used |= fields[at];
+        byte |= fields[at++] << shift;
+      }
+      bytes[i] = byte;
     }
+    if (used >> bits) throw new ContainerError("codebook", source[stream].offset);
   }
   return bytes;
-}
-
-function rotateRight(bytes, width) {
-  for (let end = width; end <= bytes.length; end += width) {
-    let carry = bytes[end - width] & 1;
-    for (let i = end - 1; i >= end - width; i--) {
-      const byte = bytes[i];
-      bytes[i] = (carry << 7) | (byte >> 1);
-      carry = byte & 1;
-    }
-  }
 }
 
 function share(bytes, planes, indices, offset) {
@@ -373,7 +369,7 @@ async function inflated(data, length) {
   return at === length ? bytes : null;
 }
 
-// A stack of 32-bit words under a state of 64 bits, here two halves; arithmetic in doubles stays below 2^53.
+// A stack of 32-bit words under a state of 64 bits, here two halves. All is arithmetic of 32-bit integers.
 function decodeAns(data, count, offset) {
   const { low, table, end } = readTable(data, offset);
   const symbols = new Uint8Array(count);
@@ -391,23 +387,30 @@ function decodeAns(data, count, offset) {
     while (starts[symbol + 1] <= i * 4096) symbol++;
     guess[i] = symbol;
   }
+  const next = () => words.getUint32((at -= 4), true) | 0;
   let high = 0;
-  let lower = words.getUint32((at -= 4), true);
-  if (at) [high, lower] = [lower, words.getUint32((at -= 4), true)];
+  let lower = next();
+  if (at) [high, lower] = [lower, next()];
   for (let i = 0; i < count; i++) {
     const part = lower & (PARTS - 1);
     let symbol = guess[part >>> 12];
     while (starts[symbol + 1] <= part) symbol++;
     symbols[i] = low + symbol;
     // state = (state >> 24) * size + part - start
-    const size = starts[symbol + 1] - starts[symbol];
-    const upper = (high >>> 16) * size; // times 2^24
-    const sum = (((high & 0xffff) << 8) | (lower >>> 24)) * size + part - starts[symbol] + (upper & 255) * PARTS;
-    high = Math.floor(upper / 256) + Math.floor(sum / 2 ** 32);
-    lower = sum >>> 0; // modulo 2^32
+    const start = starts[symbol];
+    const size = starts[symbol + 1] - start;
+    const rest = Math.imul(lower >>> 24, size) + part - start; // below 2^32
+    // high * size, of which the lowest 8 of 56 bits meet `rest`: by halves of 16 bits
+    const below = Math.imul(high & 0xffff, size & 0xffff);
+    const across = Math.imul(high >>> 16, size & 0xffff);
+    const middle = (below >>> 16) + (across & 0xffff) + Math.imul(high & 0xffff, size >>> 16);
+    const above = Math.imul(high >>> 16, size >>> 16) + (across >>> 16);
+    lower = (((middle << 24) | ((below & 0xffff) << 8)) + rest) | 0;
+    const carry = lower >>> 0 < rest >>> 0 ? 1 : 0;
+    high = ((above << 8) + (middle >>> 8) + carry) | 0;
     if (high === 0 && at) {
       high = lower;
-      lower = words.getUint32((at -= 4), true);
+      lower = next();
     }
   }
   if (high || lower || at) throw new ContainerError("ans", offset);
@@ -444,7 +447,7 @@ function running(table) {
     sums.push(sums.at(-1) + (frequency ? (8n + (level % 8n)) << (level / 8n) : 0n));
   }
   const free = BigInt(PARTS - table.length);
-  return Float64Array.from(sums, (sum, i) => Number((sum * free) / sums.at(-1)) + i);
+  return Int32Array.from(sums, (sum, i) => Number((sum * free) / sums.at(-1)) + i);
 }
 
 // ---- small things ----------------------------------------------------------------------------------------------

@@ -35,17 +35,19 @@ TAUGHT = 0.7  # share of a rung's seconds that goes to steps; the rest to files 
 RACE_SECONDS = 0.5  # for each kind of cut
 PAYS = 0.98  # of the bytes, or of what the budget counts: a step that leaves more of them must be faster
 LAST = 0.5  # of an equal part: the least that a rung has, and what the last step, fewer bits, needs
+CLOSE = 1.0  # standard errors of an accuracy: a cut that lost so much too much may hold after the last step
 WORTH = 0.9  # of the multiply-adds of the stage before: a rung that leaves more is not worth its time
 
 
 class Stage(NamedTuple):
-    """name: of its files in train/; step: what was done; float32: the stage whose float32 file is its parent; undone:
-    why it does not stand although it holds the accuracy."""
+    """name: of its files in train/; step: what was done; float32: the stage whose float32 file is its parent; place:
+    with the pictures that it sees; undone: why it does not stand although it holds the accuracy."""
 
     name: str
     step: str
     offer: Offer
     float32: str
+    place: Workplace
     undone: str = ""
 
     @property
@@ -82,7 +84,7 @@ class Ladder:
         place = self.place
         # to a budget QAT takes its share of the whole time if need be: int8 is what all else builds on
         seconds = place.minutes * 60 if place.limited else 0.0
-        good = Stage("parent", "as it came", self._offer(place, "parent", seconds), "parent")
+        good = Stage("parent", "as it came", self._offer(place, "parent", seconds), "parent", place)
         yield good
         if not place.limited:
             yield from self._while_it_holds(good)
@@ -105,7 +107,7 @@ class Ladder:
         """From a stage that stands to these multiply-adds, one after the other; to fewer bits, if bytes are over."""
         for number, limit in enumerate(below, 1):
             if self._over(good) == {"packed_bytes"}:
-                for coded in self._coded(good):
+                for coded in self._coded(good, good):
                     yield coded
                     if coded.offer["chosen"]:
                         return
@@ -115,7 +117,7 @@ class Ladder:
             yield stage
             if not stage.stands:
                 if self._only_bytes(good):
-                    yield from self._coded(good)
+                    yield from self._coded(good, good)
                 return
             good = stage
             if self._enough(good):
@@ -123,8 +125,9 @@ class Ladder:
 
     def _while_it_holds(self, good: Stage) -> Iterator[Stage]:
         """From a stage that stands, again and again, the cut that leaves the fastest file of those that teaching can
-        heal; then to fewer bits."""
+        heal; then to fewer bits, first from a cut that lost a little too much: that step teaches, too."""
         kinds = {"smaller": self._smaller, "shallower": self._shallower, "narrower": self._narrower}
+        close: Stage | None = None
         while not self._enough(good):
             kind = self._fastest_cut(good, tuple(kinds))
             if kind is None:
@@ -133,15 +136,24 @@ class Ladder:
             for stage in kinds[kind](good):
                 yield stage
             if stage.stands and stage is not good:
-                good = stage
+                good, close = stage, None
             else:
                 del kinds[kind]
+                close = stage if self._close(stage) else close
         if self._loses_by_rounding(good):
             name = f"{good.name}.best"
-            stage = Stage(name, "int8", offer(self.place, name, self._part, of=good.float32), good.float32)
+            found = offer(self.place, name, self._part, of=good.float32)
+            stage = Stage(name, "int8", found, good.float32, self.place)
             yield stage
             good = stage if stage.stands else good
-        yield from self._coded(good)
+        if close is not None:
+            for stage in self._coded(close, good):
+                yield stage
+                if stage.stands:
+                    return
+            if self._late:
+                return
+        yield from self._coded(good, good)
 
     def _fastest_cut(self, good: Stage, kinds: tuple[str, ...]) -> str | None:
         """Of these kinds the one that, as deep as teaching can heal, leaves the fastest int8 file; None if none is
@@ -166,7 +178,7 @@ class Ladder:
             times = milliseconds(worth, RACE_SECONDS, "timing what can be cut")
             return {"kind": min(times, key=times.__getitem__, default=None)}
 
-        found: str | None = self.place.run.once(f"cut-{self.taught}", find)["kind"]
+        found: str | None = self.place.run.once(f"cut-{self.taught}.{len(kinds)}", find)["kind"]
         return found
 
     # --- steps --------------------------------------------------------------------------------------------------------
@@ -185,7 +197,8 @@ class Ladder:
             if there.run.stored(name) is None:
                 smaller = at_side(there, network).requires_grad_(True)
                 self._taught(there, name, smaller, records, f"teaching pictures of {side} pixels", seconds)
-            stage = self._paying(Stage(name, f"at {side} pixels", self._offer(there, name, seconds), name), before)
+            stage = Stage(name, f"at {side} pixels", self._offer(there, name, seconds), name, there)
+            stage = self._paying(stage, before)
             yield stage
             if stage.stands:
                 self.place = there
@@ -202,7 +215,7 @@ class Ladder:
             return
         place = self.place
         whole, records = place.network(before.name)
-        found = find_blocks(place, before.name, whole, 1.0 if place.limited else self._mild(before))
+        found = find_blocks(place, before.name, whole, self._mild(before))
         wanted = place.run.once(
             f"{self._probe(before)}.shallow", lambda: {"count": self._blocks_to_drop(before, whole, found)}
         )
@@ -217,7 +230,7 @@ class Ladder:
                 network.requires_grad_(True)
                 recalibrate(network, place.calibration.images)
                 self._taught(place, name, network, (*records, record), f"teaching {step}", seconds)
-            stage = self._paying(Stage(name, step, self._offer(place, name, seconds), name), before)
+            stage = self._paying(Stage(name, step, self._offer(place, name, seconds), name, place), before)
             yield stage
             if stage.stands or self._enough(before):
                 return
@@ -276,7 +289,7 @@ class Ladder:
             what = f"teaching {limit / 1e6:.2f} M multiply-adds"
             self._taught(place, name, narrow, (*records, record), what, seconds)
         step = f"pruned to {100 * limit / place.whole:.0f} %"
-        return self._paying(Stage(name, step, self._offer(place, name, seconds), name), before)
+        return self._paying(Stage(name, step, self._offer(place, name, seconds), name, place), before)
 
     def _taught(
         self, place: Workplace, name: str, model: nn.Module, records: tuple[Record, ...], what: str, seconds: float
@@ -284,14 +297,15 @@ class Ladder:
         teach(place, name, model, TAUGHT * seconds, what, engine=engine_of(place, seconds))
         place.keep(name, records)
 
-    def _coded(self, before: Stage) -> Iterator[Stage]:
-        """The stage before with as many bits for a weight as the budget lets it have, or the fewest that are safe."""
+    def _coded(self, of: Stage, before: Stage) -> Iterator[Stage]:
+        """The network of a stage, that before or another, with as many bits for a weight as the budget lets it have, or
+        the fewest that are safe."""
         if holding(before.offer) != "int8":
             return
-        base = before.float32
-        for bits in bits_that_fit(self.place, base, before.offer):
-            found = offer_few_bits(self.place, base, bits, self._coding_seconds)
-            coded = Stage(stage_of(base, bits), f"weights of {bits} bits", found, before.float32)
+        place, base, step = of.place, of.float32, "" if of is before else f"{of.step}, "
+        for bits in bits_that_fit(place, base, of.offer):
+            found = offer_few_bits(place, base, bits, self._coding_seconds)
+            coded = Stage(stage_of(base, bits), f"{step}weights of {bits} bits", found, base, place)
             stage = self._paying(coded, before)
             yield stage
             if found["chosen"] or not stage.stands:
@@ -338,9 +352,15 @@ class Ladder:
         return self.scored[stage.name]
 
     def _mild(self, before: Stage) -> float:
-        """The share of what the stage before knows that its next rung can heal."""
-        epochs = epochs_in(self.place, TAUGHT * self._seconds(0))
-        return self.place.mild(points_lost(self.place, before.option["accuracy"]), epochs)
+        """The share of what the stage before knows that its next rung can heal; found once, because it goes with the
+        time. What that stage has lost says its better file: what rounding costs is dealt anew."""
+
+        def find() -> dict[str, float]:
+            epochs = epochs_in(self.place, TAUGHT * self._seconds(0))
+            best = max(option["accuracy"] for option in before.offer["options"].values())
+            return {"share": self.place.mild(points_lost(self.place, best), epochs)}
+
+        return float(self.place.run.once(f"{self._probe(before)}.heals", find)["share"])
 
     @property
     def _part(self) -> float:
@@ -368,8 +388,20 @@ class Ladder:
         has less time than it had."""
         if self.place.limited:  # on the way to a budget there is no stopping half-way
             return good.offer["chosen"] is not None
-        short = self.place.seconds_left < 2 * LAST * self._part
+        short = self.place.seconds_left < (1 + LAST) * self._part  # a brief rung heals little
         return bool(self.place.run.once(f"enough-{self.taught}", lambda: {"enough": short})["enough"])
+
+    @property
+    def _late(self) -> bool:
+        """No time for another last step; decided once, as above."""
+        late = self.place.seconds_left < LAST * self._part
+        return bool(self.place.run.once("late", lambda: {"late": late})["late"])
+
+    def _close(self, stage: Stage) -> bool:
+        """Whether a stage lost more than allowed, but no more than may be luck on so many validation photos."""
+        place, best = self.place, max(option["accuracy"] for option in stage.offer["options"].values())
+        error = 100 * sqrt(best * (1 - best) / len(place.photos.val))
+        return not stage.stands and points_lost(place, best) <= place.budget.max_drop + CLOSE * error
 
     def _loses_by_rounding(self, stage: Stage) -> bool:
         """Whether its int8 file loses more than allowed, although its float32 file does not."""

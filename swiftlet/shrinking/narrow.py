@@ -24,7 +24,7 @@ from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.few_bits import BITS, few_bits_file
 from swiftlet.shrinking.untrained import milliseconds
-from swiftlet.shrinking.workplace import BATCH, Workplace
+from swiftlet.shrinking.workplace import BATCH, Workplace, heals
 
 Scores = dict[str, Tensor]
 
@@ -39,8 +39,8 @@ TAYLOR_BATCHES = 8
 
 
 def mild_limit(place: Workplace, base: str, model: nn.Module, scores: Scores, mild: float) -> tuple[float, int] | None:
-    """The smallest share of its channels to which the network of stage `base` can be cut so that no more than the share
-    `mild` of what it knows is destroyed, and the multiply-adds. None if the least cut is too deep already."""
+    """The smallest share of its channels to which the network of stage `base` can be cut so that teaching heals it, and
+    the multiply-adds. None if the least cut is too deep already."""
     found = place.run.once(f"{base}.mild", lambda: {"mild": _mild_limit(place, model, scores, mild)})["mild"]
     return None if found is None else (found[0], found[1])
 
@@ -57,7 +57,7 @@ def _mild_limit(place: Workplace, model: nn.Module, scores: Scores, mild: float)
             return False
         recalibrate(narrow, place.calibration.images)
         macs[keep] = place.macs(narrow)
-        return place.gone(place.loss(narrow), before) > mild
+        return not heals(place.gone(place.loss(narrow), before), place.pace(narrow), mild)
 
     keep = GRID[bisect_left(GRID, True, lo=1, key=too_deep) - 1]
     return (keep, macs[keep]) if keep in macs else None

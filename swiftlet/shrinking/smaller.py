@@ -12,14 +12,14 @@ from torch import nn
 from swiftlet.compress.batchnorm import recalibrate
 from swiftlet.data.contract import SIDES
 from swiftlet.shrinking.narrow import within
-from swiftlet.shrinking.workplace import Workplace
+from swiftlet.shrinking.workplace import Workplace, heals
 
 STEP, LEAST = 4, 0.5  # sides that are tried: multiples of so many pixels, down to this share of the side
 
 
 def smaller_side(place: Workplace, base: str, model: nn.Module, mild: float) -> int:
-    """The smallest side of the pictures that destroys no more than the share `mild` of what the network of stage `base`
-    knows; with a budget the largest of those that keep it, if one does. The side as it is if all are too small."""
+    """The smallest side of the pictures whose harm to the network of stage `base` teaching heals; with a budget the
+    largest of those that keep it, if one does. The side as it is if all are too small."""
     return int(place.run.once(f"{base}.side", lambda: {"side": _smaller_side(place, model, mild)})["side"])
 
 
@@ -30,9 +30,10 @@ def _smaller_side(place: Workplace, model: nn.Module, mild: float) -> int:
         place.progress(f"looking for what can be healed, pictures of {side} pixels", 0, 0)
         there = place.at(side)
         try:
-            return there.gone(there.loss(at_side(there, model)), before) > mild
+            gone = there.gone(there.loss(at_side(there, model)), before)
         except RuntimeError:  # PyTorch's, of a layer that was made for one size of maps
             return True
+        return not heals(gone, there.pace(model), mild)
 
     sides = [place.side, *sides_below(place.side)]
     healed = sides[: bisect_left(sides, True, lo=1, key=too_small)]

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from swiftlet.export.untrained import untrained_files
+from swiftlet.export.untrained import untrained_int8
 from swiftlet.runtime import get_runtime
 from swiftlet.runtime.race import Contestant, race
 from swiftlet.shrinking.workplace import Workplace
@@ -21,7 +21,7 @@ def milliseconds(networks: dict[Key, tuple[Workplace, nn.Module]], seconds: floa
     contestants: list[Contestant] = []
     for at, network in networks.values():
         place.progress(what, len(contestants), len(networks))
-        file = untrained_files(network, at.contract)["int8"]
+        file = untrained_int8(network, at.contract)
         contestants.append(Contestant("", get_runtime(runtime).load(file, threads), runtime, threads))
     timed = race(contestants, seconds=seconds * len(contestants), batch=place.budget.batch)
     return {key: measured.p50_ms for key, measured in zip(networks, timed, strict=True)}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, log
+from math import cbrt, log
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ from swiftlet.train.loop import Pictures
 
 BATCH = 64  # pictures that are looked at together
 RACE_SECONDS = 1.0  # for each file
-HEALED, MOST = 0.07, 0.7  # of what was learned: what an epoch of teaching heals to a point, and any number of them
+HEALED, MOST = 0.2, 0.7  # of what was learned: what an epoch of teaching heals to a point, and any number of them
+ASKED = 0.25  # share of a step that the teacher takes: it goes forward, the network forward and backward
 LOOKED_AT = 256  # training pictures whose loss tells how much a network still knows
 
 
@@ -141,14 +142,14 @@ class Workplace:
         learned, lost = log(self.source.classes) - before, loss - before
         return max(lost, 0.0) / learned if lost < learned else 1.0  # also where it is no number
 
-    def loss_without(self, share: float, before: float) -> float:
-        """Of a network of loss `before` that has lost this share of what it knew; there is none that has lost all."""
-        return before + share * max(log(self.source.classes) - before, 0.0) if share < 1 else inf
-
     def mild(self, drop: float, epochs: float) -> float:
         """The share that a cut may destroy of what a network knows that has lost `drop` points, if no more than allowed
         is to be lost after so many epochs of teaching (docs/log.md)."""
-        return min(MOST, HEALED * epochs * max(self.budget.max_drop - drop, 0.0))
+        return float(HEALED * cbrt(epochs) * max(self.budget.max_drop - drop, 0.0))
+
+    def pace(self, cut: nn.Module) -> float:
+        """What a step with this network takes, of one with the network that came in."""
+        return ASKED + (1 - ASKED) * self.macs(cut) / self.whole
 
     @cached_property
     def _probe(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -176,3 +177,9 @@ class Workplace:
     @cached_property
     def val_pixels(self) -> npt.NDArray[np.uint8]:
         return self.photos.val.pixels(self.contract, progress=self.progress)
+
+
+def heals(gone: float, pace: float, mild: float) -> bool:
+    """Whether teaching heals a cut that has destroyed this share, in steps that take `pace` times as long as those that
+    `mild` was found with."""
+    return gone <= min(MOST, mild / pace)
