@@ -237,11 +237,8 @@ function decodeTensor(encoding, dtype, count, source) {
     bytes.set(take(source[rest[0]], count * width));
   } else if (tag === 1) {
     const planes = rest.map((stream) => take(source[stream], count));
-    const turned = FLOATS.includes(dtype); // right by one bit: the lowest of a byte is the highest of the one before
-    planes.forEach((plane, k) => {
-      const next = planes[(k + 1) % width];
-      for (let i = 0; i < count; i++) bytes[i * width + k] = turned ? (plane[i] >> 1) | (next[i] << 7) : plane[i];
-    });
+    const turn = FLOATS.includes(dtype) ? 1 : 0;
+    planes.forEach((plane, k) => place(bytes, plane, planes[(k + 1) % width], k, width, turn));
   } else if (tag === 2) {
     const planes = rest.slice(1, -1).map((stream) => take(source[stream], rest[0]));
     const last = source[rest.at(-1)];
@@ -265,6 +262,13 @@ function decodeTensor(encoding, dtype, count, source) {
     if (used >> bits) throw new ContainerError("codebook", source[stream].offset);
   }
   return bytes;
+}
+
+// One byte of every element, turned right with those above it by so many bits.
+function place(bytes, plane, above, first, width, turn) {
+  for (let i = 0, at = first; i < plane.length; i++, at += width) {
+    bytes[at] = (plane[i] >> turn) | (above[i] << (8 - turn));
+  }
 }
 
 function share(bytes, planes, indices, offset) {
