@@ -1,16 +1,14 @@
 """The ladder: the network as it came, as int8, on smaller pictures, without some of its residual blocks, narrower, each
 taught by the one that came in; at last with fewer bits for each weight.
 
-A stage is a trained network and its files under the gate (offers.py). With a budget the first stage within it is the
-last. Without one the fastest cut that can be healed goes first, and the ladder goes down until a stage costs more
-accuracy than allowed; that one is undone, and half the way to it is tried. Each stage is stored in the run, so a killed
-run goes on where it was.
+With a budget the first stage within it is the last. Without one the fastest cut that can be healed goes first, and the
+ladder goes down until a stage costs more accuracy than allowed, or the time is up. Each stage is stored in the run, so
+a killed run goes on where it was.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -25,6 +23,7 @@ from swiftlet.shrinking.narrow import SPARE, Scores, limits, mild_limit, pruned,
 from swiftlet.shrinking.offers import Offer, holding, offer, points_lost
 from swiftlet.shrinking.shallow import Blocks, find_blocks
 from swiftlet.shrinking.smaller import at_side, sides_below, smaller_side
+from swiftlet.shrinking.stage import Stage
 from swiftlet.shrinking.teach import engine_of, epochs_in, teach
 from swiftlet.shrinking.untrained import milliseconds
 from swiftlet.shrinking.workplace import Workplace
@@ -37,38 +36,6 @@ PAYS = 0.98  # of the bytes, or of what the budget counts: a step that leaves mo
 LAST = 0.5  # of an equal part: the least that a rung has, and what the last step, fewer bits, needs
 CLOSE = 1.0  # standard errors of an accuracy: a cut that lost so much too much may hold after the last step
 WORTH = 0.9  # of the multiply-adds of the stage before: a rung that leaves more is not worth its time
-
-
-class Stage(NamedTuple):
-    """name: of its files in train/; step: what was done; float32: the stage whose float32 file is its parent; place:
-    with the pictures that it sees; undone: why it does not stand although it holds the accuracy."""
-
-    name: str
-    step: str
-    offer: Offer
-    float32: str
-    place: Workplace
-    undone: str = ""
-
-    @property
-    def stands(self) -> bool:
-        return holding(self.offer) is not None and not self.undone
-
-    @property
-    def option(self) -> dict[str, Any]:
-        """The file that stands."""
-        found: dict[str, Any] = self.offer["options"][self.precision]
-        return found
-
-    @property
-    def precision(self) -> str:
-        """Of the file that stands, or of the int8 one if none does."""
-        return holding(self.offer) or "int8"
-
-    @property
-    def file(self) -> str:
-        """Its name in train/."""
-        return f"{self.name}.{self.precision}.onnx"
 
 
 @dataclass
@@ -357,8 +324,7 @@ class Ladder:
 
         def find() -> dict[str, float]:
             epochs = epochs_in(self.place, TAUGHT * self._seconds(0))
-            best = max(option["accuracy"] for option in before.offer["options"].values())
-            return {"share": self.place.mild(points_lost(self.place, best), epochs)}
+            return {"share": self.place.mild(points_lost(self.place, before.accuracy), epochs)}
 
         return float(self.place.run.once(f"{self._probe(before)}.heals", find)["share"])
 
@@ -399,9 +365,9 @@ class Ladder:
 
     def _close(self, stage: Stage) -> bool:
         """Whether a stage lost more than allowed, but no more than may be luck on so many validation photos."""
-        place, best = self.place, max(option["accuracy"] for option in stage.offer["options"].values())
-        error = 100 * sqrt(best * (1 - best) / len(place.photos.val))
-        return not stage.stands and points_lost(place, best) <= place.budget.max_drop + CLOSE * error
+        place, right = self.place, stage.accuracy
+        error = 100 * sqrt(right * (1 - right) / len(place.photos.val))
+        return not stage.stands and points_lost(place, right) <= place.budget.max_drop + CLOSE * error
 
     def _loses_by_rounding(self, stage: Stage) -> bool:
         """Whether its int8 file loses more than allowed, although its float32 file does not."""

@@ -25,9 +25,10 @@ from swiftlet.report.gather import gather_ladder
 from swiftlet.run import Run
 from swiftlet.runtime.machine import machine
 from swiftlet.runtime.race import Contestant, race
-from swiftlet.shrinking.ladder import Ladder, Stage
+from swiftlet.shrinking.ladder import Ladder
 from swiftlet.shrinking.offers import points_lost
 from swiftlet.shrinking.source import FLOAT, open_source
+from swiftlet.shrinking.stage import Stage
 from swiftlet.shrinking.teach import recipe_taken
 from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import terminable
