@@ -213,6 +213,8 @@ def test_a_kind_of_cut_that_comes_to_nothing_is_not_chosen_again(
     monkeypatch.setattr(ladder, "milliseconds", told)
     monkeypatch.setattr(ladder.Ladder, "_shallower", lambda *_: iter(()))
     monkeypatch.setattr(ladder, "TAUGHT", 0.03)
+    fewer = [3.0, 2.0, 1.0]  # as time goes by
+    monkeypatch.setattr(ladder, "epochs_in", lambda *_: fewer.pop(0))
     source = open_source(untrained_resnet(tmp_path)[0])
     with Run(tmp_path / "run") as stages:
         data = load_photos(photos, seed=3)
@@ -220,6 +222,7 @@ def test_a_kind_of_cut_that_comes_to_nothing_is_not_chosen_again(
         descent = ladder.Ladder(place).descend()
         assert next(descent).step == "as it came" and next(descent).step.startswith(("at ", "pruned to "))
     assert asked[0] == {"smaller", "shallower", "narrower"} and asked[1] == {"smaller", "narrower"}
+    assert fewer == [2.0, 1.0]  # what can be healed is found once, or what was chosen could come to nothing
 
 
 @pytest.mark.parametrize("fastest, step", [("smaller", "at 8"), ("shallower", "without"), ("narrower", "pruned to")])
