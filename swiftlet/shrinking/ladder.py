@@ -320,11 +320,13 @@ class Ladder:
 
     def _mild(self, before: Stage) -> float:
         """The share of what the stage before knows that its next rung can heal; found once, because it goes with the
-        time. What that stage has lost says its better file: what rounding costs is dealt anew."""
+        time. What a taught stage has lost says its better file: what rounding costs is dealt anew. The network as it
+        came has lost nothing, and what its int8 file may have gained is luck."""
 
         def find() -> dict[str, float]:
             epochs = epochs_in(self.place, TAUGHT * self._seconds(0))
-            return {"share": self.place.mild(points_lost(self.place, before.accuracy), epochs)}
+            lost = 0.0 if before.name == "parent" else points_lost(self.place, before.accuracy)
+            return {"share": self.place.mild(lost, epochs)}
 
         return float(self.place.run.once(f"{self._probe(before)}.heals", find)["share"])
 

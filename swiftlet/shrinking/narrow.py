@@ -35,7 +35,7 @@ ROUND_TO = (1, 4, 8, 16)  # channels
 ROUNDING_SECONDS, ALIKE = 0.5, 1.02  # of the race between them, for each; times as fast that count as equal
 NEAR = 0.9  # of the multiply-adds that were asked for: a multiple that leaves less is too coarse
 QUICK_SECONDS = 0.1
-TAYLOR_BATCHES = 8
+TAYLOR_PICTURES = 512
 
 
 def mild_limit(place: Workplace, base: str, model: nn.Module, scores: Scores, mild: float) -> tuple[float, int] | None:
@@ -114,18 +114,18 @@ def within(place: Workplace, model: nn.Module) -> bool:
     return False
 
 
-def rounding(place: Workplace) -> int:
+def rounding(place: Workplace, model: nn.Module, scores: Scores) -> int:
     """The multiple that widths are cut to: what gives the most multiply-adds in a millisecond, the finest of equals.
 
     Kernels compute so many channels together, and the rest of a width costs as much as all of it; but how many depends
-    on runtime and processor. So networks of the same multiply-adds are raced, as int8 files with weights as they are.
+    on runtime and processor. So networks of the same multiply-adds are raced, as int8 files with weights as they are:
+    once, with the first network that is cut.
     """
-    return int(place.run.once("rounding", lambda: {"channels": _rounding(place)})["channels"])
+    return int(place.run.once("rounding", lambda: {"channels": _rounding(place, model, scores)})["channels"])
 
 
-def _rounding(place: Workplace) -> int:
-    model = place.source.model
-    scores, limit = scores_of(place, model), NARROWER * place.macs(model)
+def _rounding(place: Workplace, model: nn.Module, scores: Scores) -> int:
+    limit = NARROWER * place.macs(model)
     networks: dict[int, tuple[Workplace, nn.Module]] = {}
     for channels in ROUND_TO:
         try:
@@ -146,7 +146,7 @@ def pruned(
     channels, or of fewer where that would miss the goal by much or leave no more multiply-adds than `above`.
     Raises Infeasible or NothingToDo."""
     least = max(above, NEAR * goal.get("limit", 0))
-    for channels in [c for c in reversed(ROUND_TO) if 1 < c <= rounding(place)]:
+    for channels in [c for c in reversed(ROUND_TO) if 1 < c <= rounding(place, model, scores)]:
         try:
             found = _cut(place, model, scores, channels, **goal)
         except (NothingToDo, Infeasible):
@@ -165,7 +165,7 @@ def _cut(
 
 def scores_of(place: Workplace, model: nn.Module) -> Scores:
     """What its channels are worth on some training pictures."""
-    pixels, labels = place.some_training(BATCH * TAYLOR_BATCHES)
+    pixels, labels = place.some_training(TAYLOR_PICTURES)
     batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
     normalise = place.contract.normalise
     return taylor_scores(model, ((torch.from_numpy(normalise(pixels[b])), torch.tensor(labels[b])) for b in batches))

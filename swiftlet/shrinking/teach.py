@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from swiftlet.recipes.choose import choose, looks_grey
-from swiftlet.shrinking.workplace import BATCH, Workplace
+from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import Terminated, interruptible, stoppable
 from swiftlet.train.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from swiftlet.train.distill import Teacher
@@ -24,7 +24,8 @@ from swiftlet.train.recipe import Recipe
 PROBE = 6  # steps that are timed to see how many fit into a number of seconds
 HEALING = 10  # times the rate of fine-tuning, where a cut left nothing of what had been learned; docs/log.md
 TEACHER = 0.5  # weight of what the network that came in answers; it may have more to learn itself: docs/log.md
-LONG, TRIAL = 100.0, 0.05  # seconds of a rung from which it pays to find the fastest engine, and the share for that
+LONG, TRIAL = 100.0, 0.05  # seconds of a rung from which it may pay to find the fastest engine, and the share for that
+TRIED = 32  # steps, at least, that finding it takes
 
 
 def teach(
@@ -55,7 +56,7 @@ def teach(
 def engine_of(place: Workplace, seconds: float) -> Engine:
     """The fastest for networks like the one that came in, if rungs of so many `seconds` are worth the trial. Not for
     QAT: bfloat16 would round a second time."""
-    if seconds < LONG:
+    if seconds < LONG or TRIED * _pace(place) > TRIAL * seconds:
         return DEFAULT
 
     def find() -> dict[str, object]:
@@ -82,26 +83,30 @@ def healing(place: Workplace, model: nn.Module) -> Recipe:
     """The rate goes up to HEALING times that of fine-tuning with the share of what was learned that is gone: of the way
     from the loss of the network that came in to that of a guess. What a cut hardly hurt, a high rate would.
 
-    Without BatchNorm (quantized, or from a file) a network bears no more than the rate of fine-tuning, with clipped
-    gradients (docs/log.md).
+    Gradients are clipped: at such rates MobileNet V2 otherwise forgets in the warm-up what it knew (docs/log.md).
+    Without BatchNorm (quantized, or from a file) a network bears no more than the rate of fine-tuning.
     """
-    recipe = recipe_of(place)
+    recipe = replace(recipe_of(place), clip=1.0)
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        return replace(recipe, clip=1.0)
+        return recipe
     gone = place.gone(place.loss(model))
     return replace(recipe, lr=recipe.lr * (1 + (HEALING - 1) * gone), teacher_weight=TEACHER)
 
 
 def epochs_in(place: Workplace, seconds: float) -> float:
     """Of the training photos, by the network that came in."""
+    return seconds / _pace(place) * recipe_of(place).batch / len(place.photos.train)
+
+
+def _pace(place: Workplace) -> float:
+    """Seconds of a step with the network that came in."""
 
     def find() -> dict[str, float]:
-        network = copy.deepcopy(place.source.model).requires_grad_(True)
-        few = Pictures(*place.some_training(2 * BATCH))  # their number does not change the time of a step
-        return {"seconds": _step_seconds(place, network, recipe_of(place), DEFAULT, few)}
+        network, recipe = copy.deepcopy(place.source.model).requires_grad_(True), recipe_of(place)
+        few = Pictures(*place.some_training(2 * recipe.batch))  # their number does not change the time of a step
+        return {"seconds": _step_seconds(place, network, recipe, DEFAULT, few)}
 
-    step = place.run.once("pace", find)["seconds"]
-    return float(seconds / step * recipe_of(place).batch / len(place.photos.train))
+    return float(place.run.once("pace", find)["seconds"])
 
 
 def _plan(place: Workplace, model: nn.Module, seconds: float, engine: Engine) -> dict[str, Any]:
