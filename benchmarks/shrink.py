@@ -40,7 +40,7 @@ from swiftlet.training import train
 FOLDER = Path("runs/shrink")
 MINUTES = 5.0  # of all that trains a network once more, ours and theirs
 MAX_DROP = 0.5  # points, on the validation photos
-SECONDS = 2.0  # of the race, for each file
+SECONDS = 5.0  # of the race, for each file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,10 +36,11 @@ from swiftlet.pack.onnx import unpack_onnx
 from swiftlet.run import Run
 from swiftlet.shrinking import few_bits, ladder, narrow, offers, smaller, verb, workplace
 from swiftlet.shrinking.source import open_source
-from swiftlet.shrinking.teach import epochs_in, healing, recipe_of, teach
+from swiftlet.shrinking.teach import engine_of, epochs_in, healing, recipe_of, teach
 from swiftlet.shrinking.verb import Shrunk, shrink
 from swiftlet.shrinking.workplace import Workplace
 from swiftlet.signals import Terminated
+from swiftlet.train.engine import Engine
 from swiftlet.training import train
 from swiftlet.zoo import create_model
 from swiftlet.zoo.weights.own import save_weights
@@ -278,6 +279,23 @@ def test_a_rung_is_as_deep_as_teaching_can_heal(
     whole = count_model(source.model, (3, 16, 16)).cost.macs
     found = [whole if limit is None else limit for limit in limits]
     assert found == sorted(found, reverse=True) and found[2] < found[0]
+
+
+@pytest.mark.parametrize(
+    ("pace", "seconds", "tried"), [(0.01, 99, False), (0.01, 180, True), (0.28, 180, True), (0.29, 180, False)]
+)
+def test_an_engine_is_looked_for_where_a_twentieth_of_the_rung_is_enough(
+    pace: float, seconds: float, tried: bool, run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 32 steps at least."""
+    found = Engine(channels_last=False)
+    monkeypatch.setattr("swiftlet.shrinking.teach.fastest", lambda *_, **__: found)
+    with Run(tmp_path) as stages:
+        place = Workplace(
+            stages, open_source(run), load_photos(photos, seed=3), Budget(), 5, 3, lambda *_: None, side=16
+        )
+        stages.once("pace", lambda: {"seconds": pace})
+        assert engine_of(place, seconds) == (found if tried else Engine())
 
 
 def test_the_rate_goes_with_what_was_lost(run: Path, photos: Path, tmp_path: Path) -> None:
