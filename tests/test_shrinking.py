@@ -46,7 +46,7 @@ from swiftlet.zoo import create_model
 from swiftlet.zoo.weights.own import save_weights
 
 MINUTES = 0.4
-TO_BYTES = Budget(size_bytes=22_000, max_drop=25)  # on so few photos, after seconds of teaching, 10 points are luck
+LONGER = 0.8  # where a rung has to hold its accuracy, also beside other tests
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +78,7 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shrunk(run: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Shrunk:
     """Within fewer bytes than int8 alone gives."""
     out = tmp_path_factory.mktemp("runs") / "shrunk"
-    return shrink(run, photos, TO_BYTES, minutes=MINUTES, out=out)
+    return shrink(run, photos, Budget(size_bytes=22_000, max_drop=10), minutes=LONGER, out=out)
 
 
 def test_it_goes_down_to_the_budget_and_no_further(shrunk: Shrunk) -> None:
@@ -100,7 +100,7 @@ def test_what_it_delivers_is_what_it_says(shrunk: Shrunk, run: Path, photos: Pat
     manifest = json.loads((folder / "model.json").read_text())
     assert next(record["name"] for record in manifest["records"]) == "prune_channels"
     assert manifest["parents"]["network"] == open_source(run).digest
-    again = shrink(run, photos, TO_BYTES, minutes=MINUTES, out=folder)
+    again = shrink(run, photos, Budget(size_bytes=22_000, max_drop=10), minutes=LONGER, out=folder)
     assert again == shrunk
     opened = open_source(folder)  # what was shrunk can be shrunk further
     assert opened.seed == 3 and opened.network == "mobilenet_v1"
@@ -506,7 +506,7 @@ def test_the_command_prints_the_ladder(
     run: Path, photos: Path, shrunk: Shrunk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(Path(shrunk.file).parent)
-    flags = ["--max-kb", "22", "--max-drop", "25", "--minutes", str(MINUTES), "--out", out]
+    flags = ["--max-kb", "22", "--max-drop", "10", "--minutes", str(LONGER), "--out", out]
     assert app(["shrink", str(run), str(photos), *flags], standalone_mode=False) == 0
     said = capsys.readouterr().out
     assert "as it came" in said and "pruned to" in said and "budget    met" in said and "next      " in said
